@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -153,3 +154,26 @@ def test_import_of_a_coarse_label_writes_what_is_read_again(images: Path, tmp_pa
     done = import_annotations(again, images, "coco", VOCABULARY, overwrite=True)
     assert done.n_cells == 2
     assert [shape.code for shape in read_labelme(AnnotationFile(images / "p1/f1.json"))[0].shapes] == [blast, "E"]
+
+
+@pytest.mark.parametrize("copy", ["#recycle/p1", "p1/.thumbnails", "p1/@eaDir", "p1/masks", "__MACOSX"])
+def test_copies_that_no_command_takes_for_images_are_none_of_the_import(
+    images: Path, tmp_path: Path, copy: str
+) -> None:
+    (images / copy).mkdir(parents=True)
+    shutil.copy(images / "p1/f1.png", images / copy / "f1.png")
+    assert import_annotations(coco(tmp_path, ("f1.png", 60, ("N",))), images, None, VOCABULARY).n_cells == 1
+    assert [path.relative_to(images).as_posix() for path in images.rglob("*.json")] == ["p1/f1.json"]
+
+
+def test_a_patient_called_masks_is_imported(images: Path, tmp_path: Path) -> None:
+    (images / "p1").rename(images / "masks")
+    (images / "patients.csv").write_text("patient_id,center,diagnosis\nmasks,A,AML\n", encoding="utf-8")
+    assert import_annotations(coco(tmp_path, ("masks/f1.png", 60, ("N",))), images, None, VOCABULARY).n_cells == 1
+
+
+def test_the_folder_of_a_patient_may_be_a_link(images: Path, tmp_path: Path) -> None:
+    (images / "p1").rename(tmp_path / "disk")
+    (images / "p1").symlink_to(tmp_path / "disk", target_is_directory=True)
+    assert import_annotations(coco(tmp_path, ("p1/f1.png", 60, ("N",))), images, None, VOCABULARY).n_cells == 1
+    assert (tmp_path / "disk/f1.json").is_file()

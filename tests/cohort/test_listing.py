@@ -34,6 +34,11 @@ def make(root: Path, *names: str) -> None:
         "f1_result.png", "f1_detections.jpg", "f1-output.png", "f1_otsu.tif", "f1_instanceIds.png", "f1_nuclei.png",
         "f1_pred_mask_2.tif", "f1_semantic_labels.png", "f1_grad-cam.jpg", "outputs/f1.png",
         "f1_instance_mask.png", "f1.stardist.tif", "masks/f1.png", "thumbnails/f1.jpg", "f1_json/label.png",
+        "Mask of f1.png", "Count Masks of f1.tif", "Drawing of f1.tif", "Mask of f1.jpg.tif", "Result of f1.png",
+        "OutlinedCells_f1.png", "f1_OutlinedNuclei.png", "OrigOverlay_f1.png", "f1_cells.png", "f1_Objects.tif",
+        "f1Mask.png", "f1mask.tif", "f1Cells.png", "f1.jpg_mask.png", "f1 - mask.png", "Voronoi of f1.tif",
+        "f1_NucleiOutlines.png",
+        "CellOutlines_f1.png", "f1CellMask.png", "f1_ColoredObjects.png", "f1_color_mask.png",
     ],
 )  # fmt: skip
 def test_a_picture_that_another_program_made_is_no_photograph(tmp_path: Path, name: str) -> None:
@@ -48,12 +53,31 @@ def test_a_picture_that_another_program_made_is_no_photograph(tmp_path: Path, na
 
 
 @pytest.mark.parametrize(
-    "name", ["f2.png", "f1_2.png", "masked.png", "f3_mask.png", "f1b.png", "label_9.jpg", "f1 x100.jpg"]
+    "name",
+    [
+        "f2.png",
+        "f1_2.png",
+        "masked.png",
+        "f3_mask.png",
+        "f1b.png",
+        "label_9.jpg",
+        "f1 x100.jpg",
+        "Mask of f2.png",
+        "OutlinedCells_f2.png",
+        "f2Mask.png",
+        "f1cells.png",
+        "f1a Cells.png",
+    ],
 )
 def test_a_photograph_is_not_taken_for_a_by_product(tmp_path: Path, name: str) -> None:
     make(tmp_path, "p1/f1.jpg", f"p1/{name}")
     inputs = collect_inputs([tmp_path / "p1"])
     assert ({item.path.name for item in inputs.images}, inputs.n_left_out) == ({"f1.jpg", name}, 0)
+
+
+def test_a_folder_called_cells_may_be_anybodys(tmp_path: Path) -> None:
+    make(tmp_path, "cells/f1.jpg", "objects/f1.jpg")
+    assert roles(tmp_path) == {"cells/f1.jpg": "image", "objects/f1.jpg": "image"}
 
 
 def test_data_of_other_programs_and_annotations_are_no_pictures_and_no_fault(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ leaves its code open is no loss: it goes into the LabelMe file as it is.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from marrowscope.cohort.formats import read_annotations
 from marrowscope.cohort.formats.labelme import labelme_pieces
 from marrowscope.cohort.image_index import ImageIndex
 from marrowscope.cohort.images import examine_image_or_slide
+from marrowscope.cohort.listing import list_folder
+from marrowscope.cohort.patients import PATIENTS_NAME, read_patients
 from marrowscope.cohort.polygons import TO_NAME, check_shapes
 from marrowscope.cohort.sources import class_numbers, pair, place
 from marrowscope.cohort.spelling import same_letters
 from marrowscope.cohort.written_json import write_pieces
 from marrowscope.errors import CohortError, InputError
-from marrowscope.imaging import is_image_path, is_slide_path, sha256_file
+from marrowscope.imaging import sha256_file
 from marrowscope.records import Fault
 from marrowscope.wording import count_of
 
@@ -74,8 +77,7 @@ def import_annotations(
     read = read_annotations(AnnotationFile(source, reader=reader), file_format)  # its document is freed
     file = AnnotationFile(source)
     if image is None:
-        images = sorted(path for path in images_root.rglob("*") if path.is_file() and _is_picture(path))
-        documents = place(read, file, ImageIndex(images_root, images))
+        documents = place(read, file, ImageIndex(images_root, _images_below(images_root)))
     else:
         documents = _of_one_image(read, source, image)
     names = {annotated.reader for annotated in read}
@@ -142,8 +144,23 @@ def _one_file_each(images: Iterable[Path], root: Path) -> list[Fault]:
     ]
 
 
-def _is_picture(path: Path) -> bool:
-    return is_image_path(path) or is_slide_path(path)
+def _images_below(root: Path) -> list[Path]:
+    """List the photographs and slides below a folder, as every command sees them.
+
+    A patient's folder may be a link. One further down that leads out of it is none of the import's business: a file
+    would be written beside an image that no cohort reads.
+    """
+    patients: list[str] = []
+    if (root / PATIENTS_NAME).is_file():
+        with contextlib.suppress(CohortError):  # the folder need not be a cohort
+            patients = [patient.patient_id for patient in read_patients(root).patients]
+    images = [entry.path for entry in list_folder(root, patients) if entry.is_input]
+    return [path for path in images if path.parent.resolve().is_relative_to(_top_folder(path, root).resolve())]
+
+
+def _top_folder(path: Path, root: Path) -> Path:
+    """Return the folder of ``root`` that an image lies in or below; ``root`` for one that lies in it."""
+    return root.joinpath(*path.relative_to(root).parts[:-1][:1])
 
 
 def _folder_of(images_root: Path | None, image: Path | None) -> Path:

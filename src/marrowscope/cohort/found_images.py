@@ -15,14 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
+    from marrowscope.cohort.listing import Entry
+
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """The photographs and the slides of a cohort in order, and the pictures that are neither, by reason."""
+    """The photographs and the slides of a cohort in order, and the pictures that are neither, by reason.
+
+    ``listing`` is all that the cohort's folder contains.
+    """
 
     images: list[Path]
     slides: list[Path]
     rejected: Counter[str]
+    listing: list[Entry]
 
 
 def find_pictures(root: Path, patient_ids: Collection[str], faults: list[Fault]) -> Pictures:
@@ -40,7 +46,7 @@ def find_pictures(root: Path, patient_ids: Collection[str], faults: list[Fault])
                 deeper[entry.path.parent] += 1
         elif entry.fault is not None:
             faults.append(replace(entry.fault, where=printable(entry.path.relative_to(root).as_posix())))
-            rejected[entry.reason] += 1
+            rejected.update([entry.reason] if entry.is_left_out else [])  # an annotation is no picture
         elif entry.role is Role.SLIDE:
             slides.append(entry.path)
     for folder, n in deeper.items():
@@ -51,4 +57,4 @@ def find_pictures(root: Path, patient_ids: Collection[str], faults: list[Fault])
     for fault, n in by_product_faults(listing, root, root):
         faults.append(fault)
         rejected["by_product"] += n
-    return Pictures(images, slides, rejected)
+    return Pictures(images, slides, rejected, listing)

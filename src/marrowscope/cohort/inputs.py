@@ -124,7 +124,7 @@ def _patient_of_folder(folder: Path, stated: Stated) -> Patient:
 def _left_out(path: Path, listing: Sequence[Entry], taken: Collection[Path]) -> list[tuple[Fault, int]]:
     """Describe what a listing of ``path`` contains and no patient predicts, with the number of files."""
     overlooked = Counter(entry.path.parent for entry in listing if entry.is_input and entry.path not in taken)
-    unread = [(entry.fault, 1) for entry in listing if entry.fault is not None]
+    unread = [(entry.fault, int(entry.is_left_out)) for entry in listing if entry.fault is not None]
     nobody = [(_not_predicted(folder, n, path), n) for folder, n in overlooked.items()]
     return [*nobody, *unread, *by_product_faults(listing, path)]
 

@@ -13,11 +13,12 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from marrowscope.cohort.annotations import has_suffix
 from marrowscope.cohort.companions import drop_companions
 from marrowscope.cohort.formats import annotation_formats
+from marrowscope.cohort.walk import is_hidden, walk
 from marrowscope.imaging import (
     IMAGE_SUFFIXES,
     SLIDE_SUFFIXES,
@@ -32,15 +33,7 @@ from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
-
-_HIDDEN = frozenset({
-    "__macosx", "__pycache__", "@eadir", "@recycle", "@recently-snapshot", "@sharebin", "@tmp", "#recycle", "#snapshot",
-    "$recycle.bin", "lost+found", "system volume information", "network trash folder", "temporary items",
-    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
-})  # fmt: skip
-"""What systems and file servers put beside the files of people, besides names that begin with a dot."""
-_HIDDEN_STARTS = (".", "~$")
-_HIDDEN_ENDS = ("@synoeastream", "@synoresource", ":zone.identifier")
+    from pathlib import Path
 
 _PICTURES = IMAGE_SUFFIXES | SLIDE_SUFFIXES
 _TOOLS = (
@@ -52,18 +45,39 @@ _TOOLS = (
 """Names that one program writes and nobody gives a photograph, without their suffix."""
 _TOOL_DATA = frozenset({".npy", ".npz", ".h5", ".hdf5", ".ilp", ".qpdata", ".qpproj", ".zarr", ".roi"})
 _WORDS = (
-    r"((instance|label|segmentation|cell|nuclei|nucleus|binary)[_ -]?)?(masks?|maps?)|seg(ment(s|ed|ations?)?)?|"
-    r"label(s|l?ed)?|instances?|(out|bound)lines?|contours?|boundar(y|ies)|overlays?|overlaid|annotat(ed|ions?)|"
+    r"((instance|label|segmentation|semantic|cell|nuclei|nucleus|object|roi|colou?r|binary)[_ -]?)?(masks?|maps?)|"
+    r"seg(ment(s|ed|ations?)?)?|label(s|l?ed)?|instances?|(out|bound)lines?|contours?|boundar(y|ies)|"
+    r"overlays?|overlaid|annotat(ed|ions?)|"
     r"heat_?maps?|prob(s|abilit(y|ies))?|pred(s|ict(ed|ions?))?|thumb(s|nails?)?|previews?|macro|overview|flows?|binary|"
     r"ground_?truth|gt|viz|vis(uali[sz]ation)?|bbox(es)?|drawn|results?|outputs?|detect(ed|ions?)|semantic|"
     r"thresh(old(ed)?)?|otsu|watershed|instance_?ids?|grad[_-]?cam|saliency|attention|nucle(i|us)|cytoplasm|rois?"
 )
-_AFTER = re.compile(rf"(?P<of>.+?)[_.\- ]({_WORDS})([_.\- ]?({_WORDS}|\d+))*")
-_BEFORE = re.compile(rf"({_WORDS})[_.\- ](?P<of>.+)")
+_IN_NAMES = rf"{_WORDS}|outlined[_ -]?(cells?|nucle(i|us)|cytoplasm|objects?)?|origoverlay|cells|objects?|bw|"
+_IN_NAMES += r"(cell|nuclei|nucleus|object)s?[_ -]?outlines?|colou?red([_ -]?objects?)?"
+"""Words in the name of a picture; a folder called ``cells`` may be anybody's."""
+_OF = (
+    r"((count )?masks?|(bare )?outlines?|drawing|ellipses|overlay|results?|classified image|segmentation|"
+    r"thresh(old(ed)?)?|labels?|voronoi|edm|skeleton|watershed|particles) of "
+)
+"""What ImageJ puts before the title of the image that it measured."""
+_GLUED = (
+    r"(cell|nuclei|nucleus|object|label|instance|binary)?masks?|labels?|(out|bound)lines?|contours?|overlays?|"
+    r"segmentations?|annotated"
+)
+_CAPITALIZED = r"Cells|Objects?|Nuclei|Nucleus|Cytoplasm|Seg|Binary|Boundaries|Probabilities|Predictions?|Result|Output"
+_NAMED_AFTER = (
+    re.compile(rf"(?i:(?P<of>.+?)[_.\- ]+({_IN_NAMES})([_.\- ]*({_IN_NAMES}|\d+))*)"),
+    re.compile(rf"(?i:({_IN_NAMES})[_.\- ]+(?P<of>.+))"),
+    re.compile(rf"(?i:{_OF}(?P<of>.+))"),
+    re.compile(rf"(?i:(?P<of>.+?)({_GLUED}))"),
+    re.compile(rf"(?P<of>.+?)({_CAPITALIZED})"),
+)
+"""How programs name a picture of the image ``of``; only where that image stands beside it is it a by-product."""
 _FOLDERS = re.compile(
     rf"({_WORDS}|segmentation_?(class|object)(raw)?|cellpose|ilastik|stardist|qupath|label_?viz|thumbs?_?cache)"
     r"([_\- ](png|tif|jpe?g|out(put)?))?"
 )
+QUPATH = "QuPath"
 _QUPATH_PROJECT = "project.qpproj"
 _QUPATH_FOLDERS = frozenset({"data", "classifiers", "scripts", "export", "tiles", "resources"})
 _LABELME_DATASET = frozenset({"img.png", "label.png"})
@@ -79,6 +93,7 @@ class Role(StrEnum):
     ANNOTATION = "annotation"
     BY_PRODUCT = "by_product"
     UNREAD = "unread"
+    UNREAD_ANNOTATION = "unread_annotation"
     HIDDEN = "hidden"
     SLIDE_PART = "slide_part"
     OTHER = "other"
@@ -86,7 +101,10 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file or link, or a hidden or unreadable folder; ``reason`` says why a picture is not used."""
+    """One file or link, or a hidden or unreadable folder.
+
+    ``reason`` says why a picture is not used, or for an annotation, whose folder of by-products it lies in.
+    """
 
     path: Path
     role: Role
@@ -104,20 +122,39 @@ class Entry:
         return self.role is Role.UNREAD or (self.role is Role.BY_PRODUCT and self.path.suffix.lower() in _PICTURES)
 
 
-def is_hidden(path: Path) -> bool:
-    """Tell whether a system or file server made the file or folder: nobody's photograph, nobody's annotation."""
-    name = path.name.lower()
-    return name in _HIDDEN or name.startswith(_HIDDEN_STARTS) or name.endswith(_HIDDEN_ENDS)
-
-
 def list_folder(root: Path, patients: Collection[str] = ()) -> list[Entry]:
     """List everything below ``root`` with its role, in the order of the paths.
 
-    A hidden folder is one entry. Links to folders are followed, never twice. A folder named as one of ``patients`` is
+    A hidden folder is one entry. Links to folders are followed (``walk``). A folder named as one of ``patients`` is
     no folder of by-products, whatever its name. Nothing is raised: what cannot be opened is an entry with its fault.
     """
     entries: list[Entry] = []
-    _list_into(entries, root, root, frozenset({_identity(root)}), frozenset(patients), made_by="")
+    made_by: dict[Path, str] = {root: ""}
+    parts_of_slides: set[Path] = set()
+    for folder in walk(root):
+        entries += [Entry(path, Role.HIDDEN) for path in folder.hidden]
+        if folder.path in parts_of_slides:
+            entries += [Entry(path, Role.SLIDE_PART) for path in folder.files]
+            parts_of_slides.update(folder.folders)
+            continue
+        if folder.repeats:
+            entries.append(Entry(folder.path, Role.OTHER))
+            continue
+        if folder.error:
+            found, action = f"a folder that cannot be opened ({folder.error})", "correct its permissions or its disk"
+            fault = Fault("unreadable_folder", printable(folder.path), found, "a folder of images", action)
+            entries.append(Entry(folder.path, Role.UNREAD, fault, "unreadable_folder"))
+            continue
+        names = {path.name.lower() for path in folder.files}
+        maker = made_by[folder.path]
+        if not maker and names >= _LABELME_DATASET and folder.path != root:
+            maker = "LabelMe"
+        entries += _judge(folder.files, maker)
+        slides = {path.with_suffix("") for path in folder.files if path.suffix.lower() == ".mrxs"}
+        parts_of_slides |= slides & set(folder.folders)
+        for path in folder.folders:
+            is_patient = folder.path == root and path.name in patients
+            made_by[path] = maker or _maker_of_folder(path, names, is_patient=is_patient)
     return sorted(entries, key=lambda entry: entry.path)
 
 
@@ -148,55 +185,19 @@ def by_product_faults(entries: Sequence[Entry], root: Path, shown: Path | None =
     return faults
 
 
-def _list_into(
-    entries: list[Entry], folder: Path, root: Path, above: frozenset[object], patients: frozenset[str], *, made_by: str
-) -> None:
-    try:
-        inside = sorted(folder.iterdir())
-    except OSError as error:
-        found, action = f"a folder that cannot be opened ({error.strerror})", "correct its permissions or its disk"
-        fault = Fault("unreadable_folder", printable(folder), found, "a folder of images", action)
-        entries.append(Entry(folder, Role.UNREAD, fault, "unreadable_folder"))
-        return
-    files: list[Path] = []
-    folders: list[Path] = []
-    for path in inside:
-        if is_hidden(path):
-            entries.append(Entry(path, Role.HIDDEN))
-        elif _is_folder(path):
-            folders.append(path)
-        else:
-            files.append(path)
-    names = {path.name.lower() for path in files}
-    if not made_by and names >= _LABELME_DATASET and folder != root:
-        made_by = "LabelMe"
-    entries += _judge(files, made_by)
-    slides = {path.with_suffix("") for path in files if path.suffix.lower() == ".mrxs"}
-    for path in folders:
-        if path in slides:
-            entries += [Entry(part, Role.SLIDE_PART) for part in _files_below(path)]
-            continue
-        identity = _identity(path)
-        if identity in above:
-            entries.append(Entry(path, Role.OTHER))  # a link to a folder it is in
-            continue
-        maker = made_by or _maker_of_folder(path, names, is_patient=folder == root and path.name in patients)
-        _list_into(entries, path, root, above | {identity}, patients, made_by=maker)
-
-
 def _judge(files: Sequence[Path], made_by: str) -> Iterator[Entry]:
     """Return the roles of the ``files`` that lie in one folder."""
     pictures = {path for path in files if path.suffix.lower() in _PICTURES}
     readable = [path for path in files if is_image_path(path) or (is_slide_path(path) and is_printable(path))]
     own = set(drop_companions(sorted(readable)))
     stems = {path.stem.lower() for path in pictures} | {path.name.lower() for path in own if not path.suffix}
-    annotations = tuple({suffix.lower() for item in annotation_formats() for suffix in item.suffixes})
+    annotations = tuple(dict.fromkeys(suffix for item in annotation_formats() for suffix in item.suffixes))
     for path in files:
-        name = path.name.lower()
+        is_annotation = has_suffix(path, annotations)
         if is_hidden(path):
             yield Entry(path, Role.HIDDEN)
-        elif path in pictures or name.removesuffix(".gz").endswith(annotations) or not path.suffix:
-            yield _judge_named(path, own, stems, made_by, is_annotation=name.removesuffix(".gz").endswith(annotations))
+        elif path in pictures or is_annotation or not path.suffix:
+            yield _judge_named(path, own, stems, made_by, is_annotation=is_annotation)
         elif (fault := unread_fault(path, str(path))) is not None:
             yield Entry(path, Role.UNREAD, fault, fault.kind)
         elif path.suffix.lower() in _TOOL_DATA:
@@ -208,9 +209,9 @@ def _judge(files: Sequence[Path], made_by: str) -> Iterator[Entry]:
 def _judge_named(path: Path, own: set[Path], stems: set[str], made_by: str, *, is_annotation: bool) -> Entry:
     """Return the role of a file whose name is a picture's or an annotation's, or says nothing."""
     if (fault := _unreachable(path)) is not None:
-        return Entry(path, Role.UNREAD, fault, fault.kind)
+        return Entry(path, Role.UNREAD_ANNOTATION if is_annotation else Role.UNREAD, fault, fault.kind)
     if is_annotation:
-        return Entry(path, Role.ANNOTATION)
+        return Entry(path, Role.ANNOTATION, reason=made_by)
     if (fault := unread_fault(path, str(path))) is not None:
         return Entry(path, Role.UNREAD, fault, fault.kind)
     if path not in own:
@@ -244,12 +245,18 @@ def _maker_of_file(path: Path, stems: Collection[str]) -> str:
     for tool, pattern in _TOOLS:
         if pattern.fullmatch(stem):
             return tool
-    others = stems - {stem} if isinstance(stems, set) else stems
-    for pattern in (_AFTER, _BEFORE):
-        match = pattern.fullmatch(stem)
-        if match and match["of"] in others:
+    others = set(stems) - {stem}
+    for pattern in _NAMED_AFTER:
+        match = pattern.fullmatch(path.stem)
+        if match and others & _stems_of(match["of"].lower()):
             return "another program"
     return ""
+
+
+def _stems_of(name: str) -> set[str]:
+    """Return a name, and without the suffix of a picture that programs keep in it (``Mask of f1.tif``)."""
+    base, dot, suffix = name.rpartition(".")
+    return {name, base} if f"{dot}{suffix}" in _PICTURES else {name}
 
 
 def _maker_of_folder(path: Path, beside: Collection[str], *, is_patient: bool) -> str:
@@ -258,25 +265,5 @@ def _maker_of_folder(path: Path, beside: Collection[str], *, is_patient: bool) -
     if is_patient:
         return ""
     if _QUPATH_PROJECT in beside and name in _QUPATH_FOLDERS:
-        return "QuPath"
+        return QUPATH
     return "another program" if _FOLDERS.fullmatch(name) else ""
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
-def _identity(folder: Path) -> object:
-    """Return what two paths of one folder have in common."""
-    try:
-        found = folder.stat()
-    except OSError:
-        return folder
-    return found.st_dev, found.st_ino
-
-
-def _files_below(folder: Path) -> list[Path]:
-    return sorted(Path(top) / name for top, _, names in os.walk(folder) for name in names)

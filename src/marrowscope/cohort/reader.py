@@ -18,6 +18,7 @@ from marrowscope.cohort.copies import MAX_SCALE_DISAGREEMENT
 from marrowscope.cohort.duplicates import SeenPhotographs
 from marrowscope.cohort.found_images import find_pictures
 from marrowscope.cohort.images import ImageFile, examine_image, examine_slide, is_too_large
+from marrowscope.cohort.listing import Role
 from marrowscope.cohort.patients import PATIENTS_NAME, find_folders, read_patients
 from marrowscope.cohort.polygons import check_shapes
 from marrowscope.cohort.sources import class_numbers, find_annotations, pair
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from marrowscope.cohort.annotations import AnnotatedImage
+    from marrowscope.cohort.listing import Entry
     from marrowscope.cohort.sources import Paired
     from marrowscope.vocabulary import LabelMapping, Vocabulary
 
@@ -135,7 +137,10 @@ def read_cohort(
     photographs = [path for path in found.images if path not in set(slides)]
     images = _examine(root, photographs, faults, decode=decode, n_threads=n_threads, progress=progress)
     slides += found.slides
-    paired, n_broken, slides_used = _annotate(root, images, slides, faults, reader=reader, mapped=mapping is not None)
+    is_mapped = mapping is not None
+    paired, n_broken, slides_used = _annotate(
+        root, images, slides, found.listing, faults, reader=reader, mapped=is_mapped
+    )
     images += slides_used
     n_slides_left_out = _say_slides(root, slides, {image.file.path for image in slides_used}, faults)
     found.rejected.update({"slide": n_slides_left_out} if n_slides_left_out else {})
@@ -236,14 +241,22 @@ def _examine(
 
 
 def _annotate(
-    root: Path, images: Sequence[_Image], slides: Sequence[Path], faults: list[Fault], *, reader: str, mapped: bool
+    root: Path,
+    images: Sequence[_Image],
+    slides: Sequence[Path],
+    listing: Sequence[Entry],
+    faults: list[Fault],
+    *,
+    reader: str,
+    mapped: bool,
 ) -> tuple[Paired, int, list[_Image]]:
     """Attach annotations to images.
 
     Returns what belongs to which image, the number of broken files, and the annotated slides: only these are opened.
     Raises CohortError for a ``reader`` who annotated nothing.
     """
-    documents = find_annotations(root, [*(image.file.path for image in images if image.reason not in UNREAD), *slides])
+    seen = [*(image.file.path for image in images if image.reason not in UNREAD), *slides]
+    documents = find_annotations(root, seen, listing)
     paired = pair(documents, reader)
     named = sorted({annotated.reader for _, annotated in documents if annotated.reader})
     if reader and reader not in named:
@@ -252,6 +265,7 @@ def _annotate(
     by_image = paired.by_image
     faults += paired.faults if mapped else [*paired.faults, *class_numbers(documents)]
     n_broken = sum(not annotated.readable for _, annotated in documents)
+    n_broken += sum(entry.role is Role.UNREAD_ANNOTATION for entry in listing)
     for image in images:
         annotated = by_image.get(image.file.path)
         if annotated is not None and not annotated.readable:

@@ -7,58 +7,54 @@ not there, belongs to the image of its file's own name.
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marrowscope.cohort.annotations import AnnotationFile, has_suffix, remark, shorten
 from marrowscope.cohort.formats import annotation_formats, is_recognized, read_annotations
 from marrowscope.cohort.image_index import ImageIndex
+from marrowscope.cohort.listing import QUPATH, Role
+from marrowscope.cohort.not_read import is_half_read, is_other, is_settings, names_one_of, not_read, not_read_json
 from marrowscope.records import Fault
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
     from marrowscope.cohort.annotations import AnnotatedImage
+    from marrowscope.cohort.listing import Entry
 
     Document = tuple[Path | None, AnnotatedImage]
 
 _JSON = ".json"
-_HIDDEN = (".", "__", "@")
 _YOLO_NAMES = ".yolo.yaml"
 """A name that is an annotation's alone, whatever is in the file; a data.yaml may be of anything."""
 
-_OTHER_FORMATS = (".xml", ".jsonl", ".ndjson", ".json.zip", ".geojson.zip")
-"""Suffixes of annotations that are not read (VOC, CVAT, ImageScope, lines of JSON, archives)."""
 _PATIENT_FOLDER = 1
 """Depth of the folders of patients below the cohort's folder."""
 
 
-def find_annotations(root: Path, images: Sequence[Path]) -> list[Document]:
-    """Read every annotation below ``root`` with the image it belongs to (None where there is none)."""
+def find_annotations(root: Path, images: Sequence[Path], entries: Sequence[Entry]) -> list[Document]:
+    """Read every annotation among ``entries``, the listing of ``root``, with its image (None where there is none).
+
+    Each file that may hold annotations and is not read is a note.
+    """
     index = ImageIndex(root, images)
-    documents: list[Document] = []
-    for path in _annotation_files(root):
-        file = AnnotationFile(path, path.relative_to(root).as_posix())
-        if _is_annotation(file, index, images):
-            documents += place(read_annotations(file), file, index)
-        elif has_suffix(path, (_JSON,)) and _names_one_of(path, images):
-            found, expected = file.holds(), "an annotation of a format that is read"
-            action = "it is not read, though it names images of the cohort; export it in one of the formats"
-            fault = Fault("not_read", file.where, found, expected, action, loses_data=False)
-            documents.append((None, remark(file.where, fault)))
-    for path in _files_ending(root, _OTHER_FORMATS):
-        if any(image.stem == path.name.partition(".")[0] for image in images) or _names_one_of(path, images):
-            where = path.relative_to(root).as_posix()
-            found = f"a {path.suffix} file that belongs to images of the cohort"
-            action = "if it holds annotations, export them in one of the formats that are read"
-            fault = Fault("not_read", where, found, "an annotation of a format that is read", action, loses_data=False)
-            documents.append((None, remark(where, fault)))
-    unread = [fault for item in annotation_formats() if item.unread for fault in item.unread(root, images)]
-    return [*documents, *((None, remark(fault.where, fault)) for fault in unread)]
+    by_file: dict[Path, list[Document]] = {}
+    other_json: list[AnnotationFile] = []
+    annotations = [entry for entry in entries if entry.role is Role.ANNOTATION]
+    for entry in sorted(annotations, key=lambda entry: _in_order(entry.path, root)):
+        file = AnnotationFile(entry.path, entry.path.relative_to(root).as_posix())
+        if _is_annotation(file, index, in_project=entry.reason == QUPATH):
+            _keep(place(read_annotations(file), file, index), file.path, by_file)
+        elif has_suffix(file.path, (_JSON,)) and _is_said(file, images, in_project=entry.reason == QUPATH):
+            other_json.append(AnnotationFile(file.path, file.name))  # its document is freed
+    notes = [*not_read_json(other_json, root), *not_read(root, entries, images)]
+    notes += [fault for item in annotation_formats() if item.unread for fault in item.unread(root, images)]
+    documents = [document for of_file in by_file.values() for document in of_file]
+    return [*documents, *((None, remark(fault.where, fault)) for fault in notes)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,47 +190,45 @@ def _unclear(annotated: AnnotatedImage, found: str, images: Sequence[Path]) -> A
     return replace(annotated, faults=(*annotated.faults, fault), placed=False)
 
 
-def _is_annotation(file: AnnotationFile, index: ImageIndex, images: Sequence[Path]) -> bool:
+def _keep(found: list[Document], path: Path, by_file: dict[Path, list[Document]]) -> None:
+    """Keep what a file says; once, where links give it two names of which one finds no other image."""
+    real = path.resolve()
+    before = {image for image, _ in by_file.get(real, []) if image is not None}
+    images = {image for image, _ in found if image is not None}
+    if real not in by_file or images > before:
+        by_file[real] = found
+    elif not images <= before:
+        by_file[path] = found
+
+
+def _in_order(path: Path, root: Path) -> tuple[bool, tuple[str, ...], str]:
+    """Return the place of a file in the reading: folder by folder, those of the root at last."""
+    folder = path.relative_to(root).parts[:-1]
+    return not folder, folder, path.name
+
+
+def _is_annotation(file: AnnotationFile, index: ImageIndex, *, in_project: bool) -> bool:
     """Say whether a file is read: its suffix is an annotation's alone, or its place, its name or its content say so.
 
-    A .json in the cohort's folder or in a folder below a patient's may as well be anything else.
+    A .json in the cohort's folder or in a folder below a patient's may as well be anything else. One that cannot be
+    parsed, or has only half of a format, is read, which says what is wrong with it: nobody knows what it held.
     """
     if has_suffix(file.path, (".yaml",)):
         return is_recognized(file) or file.path.name.lower().endswith(_YOLO_NAMES)
     folder = index.folder(file.path)
     if not has_suffix(file.path, (_JSON,)) or file.path.name.lower().removesuffix(".gz").endswith(".coco.json"):
         return True
-    if len(folder) == _PATIENT_FOLDER or index.own(file.base_name, folder, beside_only=True):
+    if is_recognized(file) or index.own(file.base_name, folder, beside_only=True):
         return True
-    return is_recognized(file) or (bool(file.broken) and _names_one_of(file.path, images))
-
-
-def _annotation_files(root: Path) -> Iterator[Path]:
-    """List the files with a suffix of a format, as ``_files_ending`` does."""
-    return _files_ending(root, tuple(suffix for item in annotation_formats() for suffix in item.suffixes))
-
-
-def _files_ending(root: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """List the files with one of ``suffixes``, folder by folder, sorted; hidden ones are nobody's."""
-    top = sorted(entry for entry in root.iterdir() if not entry.name.startswith(_HIDDEN))
-    for folder in filter(Path.is_dir, top):
-        for place_of_files, below, names in os.walk(folder):
-            below[:] = sorted(name for name in below if not name.startswith(_HIDDEN))
-            for path in sorted(Path(place_of_files, name) for name in names if not name.startswith(".")):
-                if has_suffix(path, suffixes) and path.is_file():
-                    yield path
-    for path in top:
-        if has_suffix(path, suffixes) and path.is_file():
-            yield path
-
-
-def _names_one_of(path: Path, images: Sequence[Path]) -> bool:
-    """Say whether the text of a file contains the name of an image; False where it cannot be opened."""
-    try:
-        text = path.read_bytes().decode("utf-8", errors="replace")
-    except OSError:
+    if in_project or is_other(file.path):
         return False
-    return any(image.name in text for image in images)
+    return len(folder) == _PATIENT_FOLDER or bool(file.broken) or is_half_read(file)
+
+
+def _is_said(file: AnnotationFile, images: Sequence[Path], *, in_project: bool) -> bool:
+    """Say whether a .json that is not read is noted: any but those of a program known by name that name no image."""
+    is_known = in_project or (is_settings(file.path) and not file.broken)
+    return not is_known or names_one_of(file.path, images)
 
 
 def _shown(name: str) -> str:

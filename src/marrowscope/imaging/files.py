@@ -58,6 +58,8 @@ def printable(path: Path | str) -> str:
 _NO_PHOTOGRAPHS = frozenset({".thm", ".opt", ".map"})
 """Pictures in small that cameras and scanners write beside a photograph or a slide."""
 
+_PACKED = frozenset({".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar"})
+
 
 def unread_fault(path: Path, where: str) -> Fault | None:
     """Say why a file that is a picture is left out: its format is not read, or its name is not UTF-8.
@@ -69,6 +71,9 @@ def unread_fault(path: Path, where: str) -> Fault | None:
     suffix = path.suffix.lower()
     start = b"" if suffix in IMAGE_SUFFIXES | SLIDE_SUFFIXES | _NO_PHOTOGRAPHS else _start(path)
     fault = foreign_fault(path, printable(where), start)
+    if suffix in _PACKED and path.with_suffix("").suffix.lower() in IMAGE_SUFFIXES | SLIDE_SUFFIXES:
+        found, action = f"an image packed as {suffix}", "it is not read; unpack it if it is a photograph"
+        fault = Fault("unread_format", printable(where), found, "an image as it is", action)
     if fault is None and suffix and is_printable(path) and _starts_as_image(start):
         found, expected = f"an image under a name that ends in {suffix}", "a suffix of its format, such as .jpg"
         action = "it is not read; rename it if it is a photograph, or move it away"

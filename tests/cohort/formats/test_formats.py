@@ -75,7 +75,7 @@ POINTS = AnnotationFormat(
 def with_points(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a format of points beside those that are there."""
     known = (*annotation_formats(), POINTS)
-    for module in ("marrowscope.cohort.formats", "marrowscope.cohort.sources"):
+    for module in ("marrowscope.cohort.formats", "marrowscope.cohort.sources", "marrowscope.cohort.listing"):
         monkeypatch.setattr(f"{module}.annotation_formats", lambda: known)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -296,3 +297,76 @@ def test_labels_that_no_file_names_are_a_fault_of_the_cohort(tmp_path: Path, con
     faults = read_cohort(tmp_path, um_per_px=0.2).faults
     expected = [] if content is None else [("not_read", "data.yaml", False)]
     assert [(fault.kind, fault.where, fault.loses_data) for fault in faults] == expected
+
+
+PLACES = ["p1/f1.txt", "p1/f1.TXT", "p1/labels/f1.txt", "p1/labels/f1.Txt", "labels/p1/f1.txt"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_labels_lie_beside_the_image_or_in_a_folder_of_labels(tmp_path: Path, place: str) -> None:
+    (tmp_path / "patients.csv").write_text("patient_id,center,diagnosis\np1,A,AML\n", encoding="utf-8")
+    add_image(tmp_path / "p1/f1.png")
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_text("1 0.1 0.1 0.5 0.1 0.5 0.5\n", encoding="utf-8")
+    found = [fault for fault in read_cohort(tmp_path).faults if fault.kind != "no_scale"]
+    assert [(fault.kind, fault.where, fault.loses_data) for fault in found] == [("labels_without_names", place, True)]
+    (tmp_path / "data.yaml").write_text(NAMES, encoding="utf-8")
+    cohort = read_cohort(tmp_path)
+    assert not cohort.loses_data
+    assert [item.code for item in cohort.fields[0].annotations] == ["N1"]
+
+
+def test_labels_in_utf_16_are_a_fault_with_and_without_names(tmp_path: Path) -> None:
+    (tmp_path / "patients.csv").write_text("patient_id,center,diagnosis\np1,A,AML\n", encoding="utf-8")
+    add_image(tmp_path / "p1/f1.png")
+    (tmp_path / "p1/f1.txt").write_text("1 0.1 0.1 0.5 0.1 0.5 0.5\n", encoding="utf-16")
+    assert "labels_without_names" in {fault.kind for fault in read_cohort(tmp_path).faults}
+    (tmp_path / "data.yaml").write_text(NAMES, encoding="utf-8")
+    assert "broken_annotation" in {fault.kind for fault in read_cohort(tmp_path).faults}
+
+
+@pytest.mark.parametrize("place", ["p1/f1.png.txt", "labels/f1.txt", "sets/labels/any.txt", "texts/F1.txt"])
+def test_labels_elsewhere_are_not_passed_over(tmp_path: Path, place: str) -> None:
+    (tmp_path / "patients.csv").write_text("patient_id,center,diagnosis\np1,A,AML\n", encoding="utf-8")
+    add_image(tmp_path / "p1/f1.png")
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_text("1 0.1 0.1 0.5 0.1 0.5 0.5\n", encoding="utf-8")
+    assert "labels_without_names" in {fault.kind for fault in read_cohort(tmp_path).faults}
+    (tmp_path / "data.yaml").write_text(NAMES, encoding="utf-8")
+    cohort = read_cohort(tmp_path)
+    assert "annotation_without_image" in {fault.kind for fault in cohort.faults}
+    assert cohort.counts.shapes.rejected == {"image_rejected": 1}
+
+
+def test_a_link_to_the_folder_of_labels_gives_each_cell_once(tmp_path: Path) -> None:
+    add_image(tmp_path / "p1/f1.png")
+    (tmp_path / "data.yaml").write_text(NAMES, encoding="utf-8")
+    (tmp_path / "labels/p1").mkdir(parents=True)
+    (tmp_path / "labels/p1/f1.txt").write_text("1 0.1 0.1 0.5 0.1 0.5 0.5\n", encoding="utf-8")
+    (tmp_path / "p1/labels").symlink_to(tmp_path / "labels/p1", target_is_directory=True)
+    (read,) = read_yolo(AnnotationFile(tmp_path / "data.yaml"))
+    assert (read.image_path, [shape.code for shape in read.shapes]) == ("p1/f1.png", ["N1"])
+
+
+def test_two_label_files_of_one_image_are_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "patients.csv").write_text("patient_id,center,diagnosis\np1,A,AML\n", encoding="utf-8")
+    add_image(tmp_path / "p1/f1.png")
+    (tmp_path / "data.yaml").write_text(NAMES, encoding="utf-8")
+    (tmp_path / "p1/labels").mkdir()
+    for name in ("p1/f1.txt", "p1/labels/f1.txt"):
+        (tmp_path / name).write_text("1 0.1 0.1 0.5 0.1 0.5 0.5\n", encoding="utf-8")
+    assert "second_annotation" in {fault.kind for fault in read_cohort(tmp_path).faults}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on Windows")
+def test_a_pipe_in_place_of_labels_or_of_an_image_is_not_waited_for(tmp_path: Path) -> None:
+    add_image(tmp_path / "f1.png")
+    (tmp_path / "data.yaml").write_text(NAMES, encoding="utf-8")
+    os.mkfifo(tmp_path / "f1.txt")
+    os.mkfifo(tmp_path / "f2.png")
+    (tmp_path / "f2.txt").write_text("1 0.1 0.1 0.5 0.1 0.5 0.5\n", encoding="utf-8")
+    read = read_yolo(AnnotationFile(tmp_path / "data.yaml"))
+    assert [(image.where, image.faults[0].found) for image in read] == [
+        ("f1.txt", "a pipe or a device"),
+        ("f2.txt", "no size of an image to multiply with"),
+    ]

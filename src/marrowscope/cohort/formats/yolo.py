@@ -1,14 +1,16 @@
 """YOLO-seg: a YAML file of class names, and a text file per image; a line = class number, x1 y1 x2 y2 ...
 
-Coordinates are shares of the image's width and height: reading them needs the image. Its label file lies beside it, or
-in the folder ``labels`` where the image's path has ``images``. An empty file is an image without cells. The format has
+Coordinates are shares of the image's width and height: reading them needs the image. Its label file lies beside it or
+in a folder ``labels`` (``_label_places``). An empty file is an image without cells. The format has
 no ids and no flag for cells left out: the extra key ``not_exhaustive`` lists such images. It has no coordinate outside
 the image either: those are moved to its edge when written.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
@@ -28,6 +30,7 @@ from marrowscope.cohort.annotations import (
     taken_or_fault,
     unreadable,
 )
+from marrowscope.cohort.walk import files_below, walk
 from marrowscope.cohort.yolo_names import class_names, unclear_lists, yaml_lists
 from marrowscope.disk import write_text
 from marrowscope.errors import ImageError
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NAMES_FILES = (".yolo.yaml", "data.yaml")
+_LABELS = ".txt"
+_LABELS_FOLDER = "labels"
 _NUMBERS_IN_BOX = 5
 _MAX_SHARE = 1.01
 """Shares outside the image by more than this are no shares; the reader of Ultralytics has the same limit."""
@@ -66,21 +71,26 @@ def read_yolo(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
         return (unreadable("", where, broken_file(where, file.holds(), "a YAML file with the names of classes")),)
     not_exhaustive = {value for _, value in sections.get("not_exhaustive", [])}
     images: defaultdict[Path, list[Path]] = defaultdict(list)
-    for path in sorted(root.rglob("*")):
-        if is_image_path(path) and path.is_file() and not _is_hidden(path, root):
-            for label_file in _label_files(path, root):
-                images[label_file].append(path)
+    for folder in walk(root):
+        for path in folder.files:
+            for place in _label_places(path, root) if is_image_path(path) and path.is_file() else ():
+                images[place].append(path)
     result: list[AnnotatedImage] = []
-    for path in sorted(path for path in root.rglob("*.txt") if not _is_hidden(path, root)):
+    seen: set[tuple[Path, ...]] = set()
+    for path in files_below(root, (_LABELS,)):
         lines, reason = _lines_or_reason(path)
-        if path in images and reason:
+        of = images.get(path.with_suffix(""), [])
+        if of and (path.resolve(), *of) in seen:
+            continue  # a link to the folder of labels
+        seen.add((path.resolve(), *of))
+        if of and reason:
             label_where = path.relative_to(root).as_posix()
-            names_of = [image.relative_to(root).as_posix() for image in images[path]]
+            names_of = [image.relative_to(root).as_posix() for image in of]
             fault = broken_file(label_where, reason, "lines of a class number and coordinates")
             result.append(unreadable(names_of[0] if len(names_of) == 1 else "", label_where, fault))
-        elif path in images or _is_label_line(next((line for line in lines if line.strip()), "")):
+        elif of or _is_label_line(next((line for line in lines if line.strip()), "")):
             label_where = path.relative_to(root).as_posix()
-            result.append(_read_labels(lines, label_where, images[path], root, names, not_exhaustive))
+            result.append(_read_labels(lines, label_where, of, root, names, not_exhaustive))
     return (*result, remark(where, *faults)) if faults else tuple(result)
 
 
@@ -89,18 +99,18 @@ def unnamed_labels(root: Path, images: Sequence[Path]) -> tuple[Fault, ...]:
 
     A data.yaml that names no class may be anything; beside label files it is what they lack.
     """
-    seen = sorted(path for path in root.rglob("*.yaml") if not _is_hidden(path, root))
-    names_files = [path for path in seen if path.name.lower().endswith(_NAMES_FILES)]
+    names_files = files_below(root, _NAMES_FILES)
     bare = [path for path in names_files if path.name.lower() == _NAMES_FILES[1]]
     unread = [path for path in bare if not _is_yolo(AnnotationFile(path))]
     named = [path.parent for path in names_files if path not in unread]
-    texts = {path for path in root.rglob("*.txt") if not _is_hidden(path, root)}
-    labels = sorted(
+    stems = {name.casefold() for image in images for name in (image.stem, image.name)}
+    labels = [
         path
-        for path in texts & {label_file for image in images for label_file in _label_files(image, root)}
+        for path in files_below(root, (_LABELS,))
         if not any(path.is_relative_to(folder) for folder in named)
-        and _is_label_line(next((line for line in _lines(path) if line.strip()), ""))
-    )
+        and (path.stem.casefold() in stems or _LABELS_FOLDER in path.relative_to(root).parts[:-1])
+        and _holds_labels(path)
+    ]
     beside = f"beside {unread[0].relative_to(root).as_posix()} without names" if unread else "without a data.yaml"
     if labels:
         found = f"{len(labels)} label {'file' if len(labels) == 1 else 'files'} of YOLO {beside}"
@@ -147,6 +157,8 @@ def _lines(path: Path) -> list[str]:
 def _lines_or_reason(path: Path) -> tuple[list[str], str]:
     """Return the lines of a text file, or why there are none, worded to follow "found"."""
     try:
+        if path.exists() and not path.is_file():
+            return [], "a pipe or a device"
         return path.read_text(encoding="utf-8-sig").splitlines(), ""
     except OSError as error:
         return [], f"a file that cannot be opened ({error.strerror or error})"
@@ -154,18 +166,29 @@ def _lines_or_reason(path: Path) -> tuple[list[str], str]:
         return [], f"a file that is no UTF-8 text ({error.reason} at byte {error.start})"
 
 
-def _is_hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith((".", "__", "@")) for part in path.relative_to(root).parts)
+def _label_places(image: Path, root: Path) -> Iterator[Path]:
+    """Return where the label file of an image may lie, without its suffix.
 
-
-def _label_files(image: Path, root: Path) -> Iterator[Path]:
-    """Return where the label file of an image may lie: beside it, or in ``labels`` instead of ``images``."""
-    yield image.with_suffix(".txt")
-    parts = list(image.relative_to(root).parts)
+    Beside it, in ``labels`` instead of ``images``, in a folder ``labels`` beside it, or at its place below ``labels``.
+    """
+    yield image.with_suffix("")
+    parts = image.relative_to(root).with_suffix("").parts
     for position in reversed(range(len(parts) - 1)):
         if parts[position] == "images":
-            yield root.joinpath(*parts[:position], "labels", *parts[position + 1 :]).with_suffix(".txt")
+            yield root.joinpath(*parts[:position], _LABELS_FOLDER, *parts[position + 1 :])
             return
+    yield image.parent / _LABELS_FOLDER / image.stem
+    if len(parts) > 1:
+        yield root.joinpath(_LABELS_FOLDER, *parts)
+
+
+def _holds_labels(path: Path) -> bool:
+    """Say whether a text file begins as labels do, in UTF-16 too, which ``read_yolo`` refuses."""
+    lines = _lines(path)
+    with contextlib.suppress(OSError):
+        if not lines and path.is_file() and (data := path.read_bytes()).startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+            lines = data.decode("utf-16", errors="replace").splitlines()
+    return _is_label_line(next((line for line in lines if line.strip()), ""))
 
 
 def _is_label_line(line: str) -> bool:
