@@ -145,7 +145,7 @@ def _fingerprint(inputs: Inputs, here: NodeFacts, job: Job, n_shards: int) -> di
 
     Photographs are identified by path, size and time of modification, as in the journal of a single call.
     """
-    files = [f"{image.path}\t{size_and_time(image.path)}" for image in inputs.images]
+    files = [f"{image.place}\t{size_and_time(image.path)}" for image in inputs.images]
     return {
         "marrowscope": here.version,
         "versions": dict(here.versions),
