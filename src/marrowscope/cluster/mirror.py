@@ -213,6 +213,7 @@ def open_mirror() -> Iterator[Mirror]:
         yield Mirror(store, root)
     finally:
         shutil.rmtree(root, ignore_errors=True)
+        store.close()
 
 
 def _below(root: Path, place: str) -> Path:

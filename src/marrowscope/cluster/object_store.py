@@ -31,7 +31,8 @@ _AT_A_TIME = 8
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _TRIES = 3
 _NOT_AS_STATED = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
-_T, _R = TypeVar("_T"), TypeVar("_R")
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 _NOT_AN_MD5 = ("aws:kms", "aws:kms:dsse")
 """Encryptions at rest with which a tag is no MD5 though it looks like one."""
 
@@ -71,6 +72,11 @@ class ObjectStore:
             )
             raise DependencyError(message) from error
         self._files: Any = S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
+
+    def close(self) -> None:
+        """Close the connection, if one was opened."""
+        if self._files._s3 is not None:  # noqa: SLF001  the library closes it only where Python removes it
+            self._files.close_session(self._files.loop, self._files._s3)  # noqa: SLF001
 
     def list_below(self, place: str) -> list[StoredObject]:
         """List every object below ``place``, or the object itself, by key; empty where there is none."""
@@ -136,8 +142,8 @@ class ObjectStore:
                 found = int(self._files.info(place, refresh=True)["size"])
             if found != path.stat().st_size:
                 message = (
-                    f"{at_place(place)}: found {found} bytes, expected the {path.stat().st_size} written; call again as "
-                    "before"
+                    f"{at_place(place)}: found {found} bytes, expected the {path.stat().st_size} written; call again "
+                    "as before"
                 )
                 raise RunError(message)
 
@@ -148,31 +154,19 @@ class ObjectStore:
         with _said(place, "written"):
             self._files.pipe_file(place, content)
 
-    def create(self, place: str, content: bytes) -> bool:
-        """Write one small object where there is none, in one step of the store; says whether it was written."""
-        with _said(place, "written"):
-            try:
-                self._files.pipe_file(place, content, mode="create")
-            except FileExistsError:
-                return False
-            except OSError as error:
-                if _code(error) in _NOT_AS_STATED:
-                    return False
-                raise
-        return True
+    def create(self, place: str, content: bytes) -> str | None:
+        """Write one small object where there is none, in one step of the store.
 
-    def replace(self, place: str, content: bytes, tag: str) -> bool:
-        """Write one small object where the one with ``tag`` is, in one step of the store; says whether it was."""
-        with _said(place, "written"):
-            try:
-                self._files.pipe_file(place, content, IfMatch=f'"{tag}"')
-            except FileNotFoundError:
-                return False
-            except OSError as error:
-                if _code(error) in _NOT_AS_STATED:
-                    return False
-                raise
-        return True
+        Returns its tag, None where it was not written.
+        """
+        return self._write_if(place, content, mode="create")
+
+    def replace(self, place: str, content: bytes, tag: str) -> str | None:
+        """Write one small object where the one with ``tag`` is, in one step of the store.
+
+        Returns its tag, None where it was not written.
+        """
+        return self._write_if(place, content, IfMatch=f'"{tag}"')
 
     def describe(self, place: str) -> StoredObject | None:
         """Return what the store says of one object now; None where it is not there."""
@@ -198,6 +192,20 @@ class ObjectStore:
                 except FileNotFoundError:
                     continue
 
+    def _write_if(self, place: str, content: bytes, **condition: str) -> str | None:
+        with _said(place, "written"):
+            try:
+                answer: Mapping[str, Any] = self._files.pipe_file(place, content, **condition)
+            except (FileExistsError, FileNotFoundError) as error:
+                if _code(error) == "NoSuchBucket":
+                    raise
+                return None
+            except OSError as error:
+                if _code(error) in _NOT_AS_STATED:
+                    return None
+                raise
+        return str(answer.get("ETag", "")).strip('"')
+
     def _fetch(self, stored: StoredObject, path: Path, stopped: Event) -> None:
         """Copy one object, and once more where it did not arrive whole."""
         for _ in range(_TRIES):
@@ -207,8 +215,8 @@ class ObjectStore:
             except InputError as error:
                 if isinstance(error.__cause__, FileNotFoundError):
                     message = (
-                        f"{stored.address}: found no object any more, expected the one that was listed; put it back and "
-                        "call again"
+                        f"{stored.address}: found no object any more, expected the one that was listed; put it back "
+                        "and call again"
                     )
                     raise GoneError(message) from error
                 raise
@@ -306,8 +314,8 @@ def _said(place: str, verb: str = "read") -> Iterator[None]:
         raise InputError(message) from error
     except PermissionError as error:
         message = (
-            f"{address}: found that the store forbids it to be {verb} ({_code(error) or 'no permission'}), expected the "
-            "right to; check the credentials and the rights of the bucket"
+            f"{address}: found that the store forbids it to be {verb} ({_code(error) or 'no permission'}), expected "
+            "the right to; check the credentials and the rights of the bucket"
         )
         raise InputError(message) from error
     except (BotoCoreError, TimeoutError, ConnectionError) as error:

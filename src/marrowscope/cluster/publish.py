@@ -58,19 +58,27 @@ class StoredFolder:
         self._check()
         new = [name for name, facts in now.items() if self._before.get(name) != facts]
         gone = sorted(self._before.keys() - now.keys())
-        marker = read_marker(self.folder)
-        last = [name for name in (MANIFEST_NAME, MARKER_NAME) if name in new]
-        if marker is not None and MARKER_NAME in last:
-            names = tuple(sorted({*self._before, *now} - {MARKER_NAME}))
-            filling = Marker(kind=marker.kind, files=names, complete=False)
-            self._store.write_bytes(self._at(MARKER_NAME), (filling.model_dump_json(indent=2) + "\n").encode())
-            self._store.remove([self._at(MANIFEST_NAME)])
-        self._write(name for name in new if name not in last)
+        if MANIFEST_NAME in now and MANIFEST_NAME not in new:  # files were added to a run; its marker names them first
+            first, last = [name for name in new if name == MARKER_NAME], []
+        else:
+            first, last = [], [name for name in (MANIFEST_NAME, MARKER_NAME) if name in new]
+            self._begin_filling(now)
+        self._write(first)
+        self._write(name for name in new if name not in {*first, *last})
         self._store.remove(map(self._at, gone))
         for name in last:
             self._check()
             self._write([name])
         self._before = now
+
+    def _begin_filling(self, now: _Facts) -> None:
+        """State in the store that the folder is being filled, and that there is no run meanwhile."""
+        if (marker := read_marker(self.folder)) is None:
+            return
+        names = tuple(sorted({*self._before, *now} - {MARKER_NAME}))
+        filling = Marker(kind=marker.kind, files=names, complete=False)
+        self._store.write_bytes(self._at(MARKER_NAME), (filling.model_dump_json(indent=2) + "\n").encode())
+        self._store.remove([self._at(MANIFEST_NAME)])
 
     def _write(self, names: Iterable[str]) -> None:
         self._store.write([(self.folder / name, self._at(name)) for name in names])

@@ -50,8 +50,8 @@ class StoreLock:
         """Raise LockLostError where another call took the lock over."""
         if self.is_lost or self._store.read(self._place) != self._content:
             message = (
-                f"{at_place(self._place)}: another call took this lock over, expected to hold it to the end; call again "
-                "as before"
+                f"{at_place(self._place)}: another call took this lock over, expected to hold it to the end; call "
+                "again as before"
             )
             raise LockLostError(message)
 
@@ -66,9 +66,9 @@ class StoreLock:
     def _beat(self) -> None:
         while not self._stopped.wait(_RENEWED_EVERY_S):
             with contextlib.suppress(MarrowscopeError):  # the store may be away for a moment
-                if self._store.replace(self._place, self._content, self._tag):
-                    found = self._store.describe(self._place)
-                    self._tag = found.tag if found else self._tag
+                tag = self._store.replace(self._place, self._content, self._tag)
+                if tag is not None:
+                    self._tag = tag
                 elif self._store.read(self._place) != self._content:
                     self.is_lost = True
                     is_deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN  # as in the background of a shell
@@ -98,13 +98,16 @@ def _take(store: ObjectStore, place: str, content: bytes, address: str, say: Cal
     for _ in range(_TRIES):
         earlier = store.read(place)
         if earlier is None:
-            if not store.create(place, content):
+            if (tag := store.create(place, content)) is None:
                 continue
-            if store.create(place, content):
+            if store.create(place, content) is not None:
                 say(
                     f"{address}: found a store that overwrites an object where it was asked not to, expected it to "
                     "refuse: it cannot keep a second call with this --out away."
                 )
+        elif earlier == content:  # written, though the answer was lost
+            found = store.describe(place)
+            return found.tag if found else ""
         else:
             found = store.describe(place)
             silent_s = 0.0 if found is None else store.age_s(place)
@@ -116,12 +119,10 @@ def _take(store: ObjectStore, place: str, content: bytes, address: str, say: Cal
                     f"another address (if that call is gone, its lock {at_place(place)} is free after a minute)"
                 )
                 raise RunError(message)
-            if found is None or not store.replace(place, content, found.tag):
+            if found is None or (tag := store.replace(place, content, found.tag)) is None:
                 continue
             say(f"{address}: took over the lock of {who}, which was not renewed for {silent_s:.0f} s.")
-        taken = store.describe(place)
-        if taken is not None and store.read(place) == content:
-            return taken.tag
+        return tag
     message = f"{address}: found another call that started at the same time, expected one; call again"
     raise RunError(message)
 
