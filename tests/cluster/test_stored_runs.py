@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CONFIG = PredictConfig(backend="onnxruntime", threads=1, morphology=False)
 OPTIONS = ("--bundle", "demo", "--backend", "onnxruntime", "--threads", "1", "--no-morphology")
+SMALL: dict[str, Any] = {"width_px": 480, "height_px": 360, "cells_per_field": (4, 6)}
 STATES_A_PATH = ("path", "error")
 
 
@@ -65,11 +66,11 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def cohort(tmp_path_factory: pytest.TempPathFactory, bucket: Bucket) -> Path:
     """Three patients with copies of both kinds, and a file that is no photograph; the same in the store."""
     out = tmp_path_factory.mktemp("stored") / "cohort"
-    simulate_cohort(out, SimulationConfig(patients=3, centers=2, fields=1, seed=12))
+    simulate_cohort(out, SimulationConfig(patients=3, centers=2, fields=1, seed=12, **SMALL))
     first, second, third = sorted(path for path in out.iterdir() if path.is_dir())
     photograph = next(first.glob("*.jpg"))
     shutil.copyfile(photograph, first / "zz_mine_again.jpg")
-    simulate_cohort(out.parent / "more", SimulationConfig(patients=1, centers=1, fields=1, seed=13))
+    simulate_cohort(out.parent / "more", SimulationConfig(patients=1, centers=1, fields=1, seed=13, **SMALL))
     shared = next((out.parent / "more").glob("*/*.jpg"))
     for patient in (second, third):
         shutil.copyfile(shared, patient / "zz_shared.jpg")
