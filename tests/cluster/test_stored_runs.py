@@ -15,8 +15,14 @@ from typer.testing import CliRunner
 from marrowscope.bundle import load_bundle
 from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cli.main import app
+from marrowscope.cluster.merge import merge
 from marrowscope.cluster.mirror import Mirror
 from marrowscope.cluster.object_store import ObjectStore
+from marrowscope.cluster.ray_crew import refuse_unlike
+from marrowscope.cluster.shard_worker import Job, ShardWorker, describe_node
+from marrowscope.cohort.shards import divide
+from marrowscope.cohort.stated import NOTHING_STATED
+from marrowscope.errors import RunError
 from marrowscope.predict import PredictConfig, Prediction, predict
 from marrowscope.runs.table_hashes import read_checked_manifest
 from marrowscope.simulate import SimulationConfig, simulate_cohort
@@ -144,8 +150,11 @@ def test_shards_at_addresses_are_merged_reported_and_evaluated(
     words = ("merge", "s3://smears/shards/1", "s3://smears/shards/2", "--bundle", "demo")
     assert "Tables: s3://smears/runs/merged" in call(*words, "--out", "s3://smears/runs/merged", code=1)
     assert_the_run_of_the_folder(bucket.get_folder("runs/merged", tmp_path / "merged"), whole, cohort)
-    call("report", "s3://smears/runs/merged", "--fields-from", "s3://smears/cohort", "--format", "json", code=0)
+    call("report", "s3://smears/runs/merged", "--format", "json", "--format", "html", code=0)
     assert "runs/merged/run.json" in bucket.keys("runs/merged/")
+    pages = [bucket.get(key) for key in bucket.keys("runs/merged/report/patients/")]
+    assert len(pages) == 3
+    assert all(b"data:image/webp" in page for page in pages)
     said = call("evaluate", "s3://smears/runs/merged", "s3://smears/cohort", "--out", "s3://smears/figures", code=0)
     assert "Page: s3://smears/figures/index.html" in said
     assert "marrowscope-store-" not in said
@@ -200,6 +209,34 @@ def test_an_interrupted_call_leaves_its_parts_in_the_store_and_goes_on_with_them
     assert bucket.keys("runs/stopped.part/") == []
 
 
+def test_a_node_of_a_cluster_fetches_its_own_shard(
+    cohort: Path, whole: Prediction, bucket: Bucket, tmp_path: Path, worker: Worker, scratch: Path
+) -> None:
+    """Only addresses travel: what one mirror listed is predicted from another one."""
+    store = ObjectStore()
+    (tmp_path / "driver").mkdir()
+    mirror = Mirror(store, tmp_path / "driver")
+    listed = mirror.listed([mirror.list("s3://smears/cohort")], stated=NOTHING_STATED)
+    job = Job(Path("demo"), CONFIG, tmp_path / "shards", Path.cwd())
+    job.folder.mkdir()
+    witness = listed.images[0]
+    sizes = {Path(witness.address): witness.path.stat().st_size, Path("s3://smears/absent.jpg"): 3}
+    facts = describe_node(job, sizes)
+    assert facts.unseen == ("s3://smears/absent.jpg",)
+    with pytest.raises(RunError, match=r"found no object s3://smears/absent.jpg as it is here, expected a store that"):
+        refuse_unlike([facts], facts, mixed=False)
+    shutil.rmtree(mirror.root)  # of another machine
+    node = ShardWorker(job, 1)
+    node._opened = load_bundle(demonstration_bundle()), worker
+    for block in divide(listed, 2):
+        assert node.predict(block) == len(block.inputs.images)
+        assert list(scratch.iterdir()) == []
+    shards = [job.shard_folder(index) for index in (1, 2)]
+    merge(shards, demonstration_bundle(), tmp_path / "run")
+    assert_the_run_of_the_folder(tmp_path / "run", whole, cohort)
+    store.close()
+
+
 def test_a_second_call_and_an_output_within_the_input_are_refused(bucket: Bucket, cohort: Path) -> None:
     from marrowscope.cluster.store_lock import locked_address
 
@@ -221,6 +258,10 @@ def test_a_second_call_and_an_output_within_the_input_are_refused(bucket: Bucket
     ("words", "sentence"),
     [
         (("doctor", "--bundle", "s3://smears/bundle"), "s3://smears/bundle: found an address of an object store, expe"),
+        (
+            ("predict", "s3://smears/cohort", "--out", "s3://smears/ray", "--ray", "auto"),
+            "s3://smears/ray: found --ray with an address to write to, expected a folder on a disk that all nodes share",
+        ),
         (("predict", "gs://smears/cohort"), "found an address that begins with gs://, expected s3://BUCKET/FOLDER"),
         (("predict", "s3://smears/absent", "--out", "run"), "s3://smears/absent: found nothing in the store, expected"),
         (("predict", "s3://absent/x", "--out", "run"), "s3://absent/x: found no bucket absent in the store, expected "),

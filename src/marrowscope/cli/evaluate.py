@@ -199,6 +199,7 @@ def _report(work: _Work, truth: Cohort, out: Path) -> None:
 
 def _report_readers(work: _Work, readers: Sequence[str], out: Path) -> None:
     """Evaluate against each reader of a cohort, compare the readers, and print the main figures of each."""
+    from marrowscope.cli.addresses import shown
     from marrowscope.cli.evaluate_readers import (
         AGREEMENT_FOLDER,
         SUMMARY_NAME,
@@ -206,7 +207,6 @@ def _report_readers(work: _Work, readers: Sequence[str], out: Path) -> None:
         folder_names,
         metrics_of,
     )
-    from marrowscope.cli.addresses import shown
     from marrowscope.evaluate import check_evaluation_folder
 
     places = dict(zip(readers, folder_names(readers), strict=True))

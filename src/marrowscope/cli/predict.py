@@ -154,6 +154,7 @@ def predict(
     from marrowscope.cohort.shards import Shard
     from marrowscope.cohort.stated import Stated
     from marrowscope.config import validate_config
+    from marrowscope.errors import ConfigError
     from marrowscope.predict import PredictConfig
     from marrowscope.predict import predict as run_prediction
     from marrowscope.runs.folder import refuse_run_folder
@@ -172,6 +173,12 @@ def predict(
     }
     config = validate_config(PredictConfig, values, where="marrowscope predict")
     _refuse_unfit(ray, {"--shard": shard, "--threads": threads, "--processes": processes}, mixed=mixed)
+    if ray is not None and (place := shown(out)) != str(out):
+        message = (
+            f"{place}: found --ray with an address to write to, expected a folder on a disk that all nodes share; copy "
+            "the run to the store afterwards, or predict with --shard"
+        )
+        raise ConfigError(message)
     block = None if shard is None else Shard.parse(shard)
     report = report and block is None
     stated = Stated(specimen=specimen, age_group=age_group, sex=sex, diagnosis=diagnosis)
@@ -197,7 +204,8 @@ def predict(
         else:
             from marrowscope.cluster.across import predict_across
 
-            prediction = predict_across(inputs, bundle, out, address=ray, mixed=mixed, say=_warn, **shared)
+            listed = inputs if (store := mirror()) is None else store.listed(inputs, stated=stated)
+            prediction = predict_across(listed, bundle, out, address=ray, mixed=mixed, say=_warn, **shared)
     for reason in no_report:
         report = False
         _warn(f"No report: {reason}")
@@ -232,7 +240,7 @@ def _write_report(problems: list[PatientProblem], no_report: list[str], folder: 
 
     store = mirror()
     try:
-        write_report(folder, workers=2, on_problem=problems.append, images_root=store.root if store else None)
+        write_report(folder, workers=2, on_problem=problems.append, images_root=store and store.pictures_of(folder))
         if problems:
             note_exit_code(folder, _EXIT_INCOMPLETE)
     except RunError as error:  # the run is whole: its tables stand, and what hinders the report is said

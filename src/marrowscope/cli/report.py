@@ -67,7 +67,7 @@ def report(
 
     Example: marrowscope report runs/first --format html --format pdf
     """
-    from marrowscope.cli.addresses import shown
+    from marrowscope.cli.addresses import mirror, shown
     from marrowscope.cli.progress import progress_bar
     from marrowscope.errors import InputError
     from marrowscope.runs.older import older_run_remarks
@@ -85,6 +85,9 @@ def report(
         find_pdf_fonts(lang, font_path)  # report a missing font before anything is written
     for remark in older_run_remarks(run):
         typer.echo(f"Older run: {remark}", err=True)
+    store = mirror()
+    if store is not None and fields_from is None and wanted & {Format.html, Format.pdf}:
+        fields_from = store.pictures_of(run)
     if Format.html in wanted:
         from marrowscope.report import write_report
 

@@ -22,25 +22,28 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from marrowscope.cluster.object_store import ObjectStore
-from marrowscope.cohort.inputs import collect_inputs
+import polars as pl
+
+from marrowscope.cluster.object_store import ObjectStore, gone_sentence
+from marrowscope.cohort.inputs import Inputs, collect_inputs
 from marrowscope.cohort.patients import PATIENTS_NAME
 from marrowscope.cohort.shards import Block, take_shard
 from marrowscope.disk import MARKER_NAME
-from marrowscope.disk.addresses import at_place, place_of
+from marrowscope.disk.addresses import address_of, at_place, place_of
 from marrowscope.errors import InputError, RunError
 from marrowscope.imaging import IMAGE_SUFFIXES, SLIDE_SUFFIXES
 from marrowscope.imaging.names import path_below
+from marrowscope.records import InputImage
 from marrowscope.runs.manifest import MANIFEST_NAME
+from marrowscope.runs.parquet import scan_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from marrowscope.cluster.object_store import StoredObject
-    from marrowscope.cohort.inputs import Inputs
     from marrowscope.cohort.shards import Shard
     from marrowscope.cohort.stated import Stated
-    from marrowscope.records import Fault, InputImage
+    from marrowscope.records import Fault
 
 _WHOLE = frozenset({PATIENTS_NAME, MARKER_NAME, MANIFEST_NAME})
 """Files whose content decides what a folder is."""
@@ -141,11 +144,33 @@ class Mirror:
         images = tuple(replace(image, problem=problems.get(image.path)) for image in inputs.images)
         return replace(inputs, images=images)
 
+    def from_elsewhere(self, inputs: Inputs) -> Inputs:
+        """Fetch images that another machine listed; addresses have come here, paths have not.
+
+        One that is gone since has its own problem, as in ``inputs``.
+        """
+        images = [replace(image, path=self.path(image.address)) if image.address else image for image in inputs.images]
+        for folder in dict.fromkeys(image.path.parent for image in images if image.address):
+            self._stand_in(self.store.list_below(folder.relative_to(self.root).as_posix()))
+        return self.fetched(replace(inputs, images=tuple(images)))
+
+    def pictures_of(self, run: Path) -> Path:
+        """Fetch the images of a run that lie in the store; returns the folder below which a report finds them.
+
+        One that is gone, or is another one now, is left to the report, which says so.
+        """
+        places = scan_table(run / "fields.parquet", "fields").select(pl.col("path").unique(maintain_order=True))
+        addresses = filter(None, map(address_of, places.collect()["path"].to_list()))
+        images = tuple(InputImage("", "", Path(), None, address=address) for address in addresses)
+        self.from_elsewhere(Inputs((), images))
+        return self.root
+
     def fetch(self, paths: Iterable[Path]) -> dict[Path, str]:
         """Fetch the content of files that stand for objects; returns those that have none, each with the reason."""
-        wanted = [(self._objects[path], path) for path in paths if path in self._objects and path not in self._fetched]
+        here = [path for path in paths if path.is_relative_to(self.root) and path not in self._fetched]
+        wanted = [(self._objects[path], path) for path in here if path in self._objects]
         self._refuse_full_disk(sum(stored.n_bytes for stored, _ in wanted))
-        problems: dict[Path, str] = {}
+        problems = {path: gone_sentence(self.stated(path)) for path in here if path not in self._objects}
         for start in range(0, len(wanted), _MANY):
             problems |= self.store.fetch(wanted[start : start + _MANY])
         for stored, path in wanted:

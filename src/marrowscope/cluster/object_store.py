@@ -41,6 +41,11 @@ class GoneError(ImageError):
     """An object that was listed is no longer there, or is another one now."""
 
 
+def gone_sentence(address: str) -> str:
+    """Say that an object that was listed is no longer there."""
+    return f"{address}: found no object any more, expected the one that was listed; put it back and call again"
+
+
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """An object as a listing describes it: ``place`` is bucket and key; ``tag`` is empty where the store gives none."""
@@ -214,11 +219,7 @@ class ObjectStore:
                     self._files.get_file(stored.place, str(path), callback=_stopping(stopped))
             except InputError as error:
                 if isinstance(error.__cause__, FileNotFoundError):
-                    message = (
-                        f"{stored.address}: found no object any more, expected the one that was listed; put it back "
-                        "and call again"
-                    )
-                    raise GoneError(message) from error
+                    raise GoneError(gone_sentence(stored.address)) from error
                 raise
             digest, n_bytes = _md5(path), path.stat().st_size
             if n_bytes == stored.n_bytes and digest == stored.tag:
