@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -18,6 +17,7 @@ from marrowscope.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from marrowscope.cluster.object_store import ObjectStore
     from tests.stores import Bucket
@@ -53,6 +53,8 @@ def mirror(store: ObjectStore, tmp_path: Path) -> Mirror:
 
 
 class Seen(NamedTuple):
+    """What a listing says."""
+
     patients: object
     images: list[tuple[str, str, str]]
     faults: list[str]

@@ -210,7 +210,7 @@ def test_an_interrupted_call_leaves_its_parts_in_the_store_and_goes_on_with_them
 
 
 def test_a_node_of_a_cluster_fetches_its_own_shard(
-    cohort: Path, whole: Prediction, bucket: Bucket, tmp_path: Path, worker: Worker, scratch: Path
+    cohort: Path, whole: Prediction, tmp_path: Path, worker: Worker, scratch: Path
 ) -> None:
     """Only addresses travel: what one mirror listed is predicted from another one."""
     store = ObjectStore()
@@ -260,7 +260,7 @@ def test_a_second_call_and_an_output_within_the_input_are_refused(bucket: Bucket
         (("doctor", "--bundle", "s3://smears/bundle"), "s3://smears/bundle: found an address of an object store, expe"),
         (
             ("predict", "s3://smears/cohort", "--out", "s3://smears/ray", "--ray", "auto"),
-            "s3://smears/ray: found --ray with an address to write to, expected a folder on a disk that all nodes share",
+            "s3://smears/ray: found --ray with an address to write to, expected a folder on a disk that all no",
         ),
         (("predict", "gs://smears/cohort"), "found an address that begins with gs://, expected s3://BUCKET/FOLDER"),
         (("predict", "s3://smears/absent", "--out", "run"), "s3://smears/absent: found nothing in the store, expected"),

@@ -53,8 +53,8 @@ def add_command(
     ``writes_into_input`` is for a command that may write inside the folder it reads. ``makes_a_folder`` is for one
     whose ``out`` is a folder that is marked when it is complete, and that follows from its options and the files it
     reads: the same call is then made once. A review changes without a trace in these, so its commands are not.
-    ``addresses`` are the parameters that may be addresses of an object store, and what is copied of each; ``out`` may be
-    one too then.
+    ``addresses`` are the parameters that may be addresses of an object store, and what is copied of each; ``out`` may
+    be one too then.
     """
     made = done_once(function) if makes_a_folder else function
     checked = with_checked_paths(one_call_at_a_time(made), writes_into_input=writes_into_input)

@@ -154,7 +154,6 @@ def predict(
     from marrowscope.cohort.shards import Shard
     from marrowscope.cohort.stated import Stated
     from marrowscope.config import validate_config
-    from marrowscope.errors import ConfigError
     from marrowscope.predict import PredictConfig
     from marrowscope.predict import predict as run_prediction
     from marrowscope.runs.folder import refuse_run_folder
@@ -172,13 +171,7 @@ def predict(
         "reference_ranges": reference_ranges,
     }
     config = validate_config(PredictConfig, values, where="marrowscope predict")
-    _refuse_unfit(ray, {"--shard": shard, "--threads": threads, "--processes": processes}, mixed=mixed)
-    if ray is not None and (place := shown(out)) != str(out):
-        message = (
-            f"{place}: found --ray with an address to write to, expected a folder on a disk that all nodes share; copy "
-            "the run to the store afterwards, or predict with --shard"
-        )
-        raise ConfigError(message)
+    _refuse_unfit(ray, out, {"--shard": shard, "--threads": threads, "--processes": processes}, mixed=mixed)
     block = None if shard is None else Shard.parse(shard)
     report = report and block is None
     stated = Stated(specimen=specimen, age_group=age_group, sex=sex, diagnosis=diagnosis)
@@ -240,17 +233,25 @@ def _write_report(problems: list[PatientProblem], no_report: list[str], folder: 
 
     store = mirror()
     try:
-        write_report(folder, workers=2, on_problem=problems.append, images_root=store and store.pictures_of(folder))
+        pictures = None if store is None else store.pictures_of(folder)
+        write_report(folder, workers=2, on_problem=problems.append, images_root=pictures)
         if problems:
             note_exit_code(folder, _EXIT_INCOMPLETE)
     except RunError as error:  # the run is whole: its tables stand, and what hinders the report is said
         no_report.append(in_addresses(str(error)))
 
 
-def _refuse_unfit(ray: str | None, others: Mapping[str, object], *, mixed: bool) -> None:
+def _refuse_unfit(ray: str | None, out: Path, others: Mapping[str, object], *, mixed: bool) -> None:
     """Raise ConfigError for options that do not go together with --ray, or without it."""
+    from marrowscope.cli.addresses import shown
     from marrowscope.errors import ConfigError
 
+    if ray is not None and (place := shown(out)) != str(out):
+        message = (
+            f"{place}: found --ray with an address to write to, expected a folder on a disk that all nodes share; copy "
+            "the run to the store afterwards, or predict with --shard"
+        )
+        raise ConfigError(message)
     given = [name for name, value in others.items() if value is not None]
     if ray is not None and given:
         message = f"found --ray with {given[0]}, expected one of them; the cluster's slots decide, leave {given[0]} out"

@@ -118,8 +118,8 @@ def _say_done(out: Path, *, is_incomplete: bool, as_json: bool) -> None:
 
     left_out = " It lacks what the first call named." if is_incomplete else ""
     typer.echo(
-        f"{printable(shown(out))}: already complete, made by this same call from the same files with the same versions; "
-        f"nothing is changed.{left_out}",
+        f"{printable(shown(out))}: already complete, made by this same call from the same files with the same "
+        f"versions; nothing is changed.{left_out}",
         err=as_json,
     )
     if as_json:

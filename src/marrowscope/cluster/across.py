@@ -62,8 +62,9 @@ def predict_across(
     stated: Stated = NOTHING_STATED,
     images_a_shard: int = IMAGES_A_SHARD,
 ) -> Prediction:
-    """Predict all images in ``paths``, or what was listed of a store, on the Ray cluster at ``address`` and write the run that one machine would write.
+    """Predict all images in ``paths`` on the Ray cluster at ``address`` and write the run that one machine would write.
 
+    Of images in an object store, ``paths`` is what was listed; every node fetches those of its own shards.
     ``bundle`` is a folder that every node sees, or the name of a shipped bundle. ``mixed`` accepts nodes whose
     processors differ; the last digits may then differ too. ``say`` gets sentences for the user. All else is as in
     ``predict`` and ``merge``. ``out`` has to be on a disk that all nodes share.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from marrowscope.disk.addresses import at_place
 from marrowscope.errors import DependencyError, ImageError, InputError, RunError
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -145,10 +146,10 @@ class ObjectStore:
             with _said(place, "written"):
                 self._files.put_file(str(path), place)
                 found = int(self._files.info(place, refresh=True)["size"])
-            if found != path.stat().st_size:
+            if found != (expected := path.stat().st_size):
                 message = (
-                    f"{at_place(place)}: found {found} bytes, expected the {path.stat().st_size} written; call again "
-                    "as before"
+                    f"{at_place(place)}: found {count_of(found, 'byte')}, expected the {expected} written; call "
+                    "again as before"
                 )
                 raise RunError(message)
 
@@ -235,8 +236,8 @@ class ObjectStore:
             if n_bytes == stored.n_bytes and not (is_md5 and "SSECustomerAlgorithm" not in head):
                 return
         message = (
-            f"{stored.address}: found {n_bytes} of {stored.n_bytes} bytes or other ones, {_TRIES} times, expected the "
-            "object whole; check the connection, then call again as before"
+            f"{stored.address}: found {n_bytes} of {count_of(stored.n_bytes, 'byte')} or other ones, {_TRIES} times, "
+            "expected the object whole; check the connection, then call again as before"
         )
         raise RunError(message)
 
