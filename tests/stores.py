@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
+import threading
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -78,3 +81,41 @@ def bucket_on_loopback() -> Iterator[Bucket]:
             client.close()
     finally:
         server.stop()
+
+
+class CuttingProxy:
+    """A connection to the store that ends after ``n_bytes`` of an answer, as often as ``n_cuts`` says."""
+
+    def __init__(self, endpoint: str, n_bytes: int, n_cuts: int) -> None:
+        host, _, port = endpoint.removeprefix("http://").partition(":")
+        self._target, self._n_bytes, self.n_cuts = (host, int(port)), n_bytes, n_cuts
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self._target)
+            threading.Thread(target=self._pass, args=(client, server, None), daemon=True).start()
+            threading.Thread(target=self._pass, args=(server, client, self._n_bytes), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, limit: int | None) -> None:
+        n_passed = 0
+        with contextlib.suppress(OSError):
+            while data := source.recv(4096):
+                sink.sendall(data)
+                n_passed += len(data)
+                if limit is not None and n_passed > limit and self.n_cuts:
+                    self.n_cuts -= 1
+                    break
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()

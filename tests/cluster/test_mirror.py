@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -13,6 +16,7 @@ from marrowscope.cluster.object_store import StoredObject
 from marrowscope.cohort.inputs import Inputs, collect_inputs
 from marrowscope.cohort.shards import Block, Shard
 from marrowscope.cohort.stated import NOTHING_STATED
+from marrowscope.disk.locks import this_process
 from marrowscope.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -194,6 +198,29 @@ def test_the_folder_is_for_its_user_alone_and_goes_with_an_interrupt(bucket: Buc
     with pytest.raises(KeyboardInterrupt):
         next(call)
     assert not root.exists()
+
+
+def test_what_a_killed_call_left_goes_with_the_next_one_and_others_stay(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del bucket
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], check=True, capture_output=True)
+    gone = this_process().model_copy(update={"process": int(ended.stdout), "started": "1"})
+    owners = {
+        "gone": gone,
+        "alive": this_process(),
+        "elsewhere": gone.model_copy(update={"machine": "another"}),
+        "unknown": None,
+    }
+    for name, owner in owners.items():
+        (tmp_path / f"marrowscope-store-{name}").mkdir()
+        if owner is not None:
+            (tmp_path / f"marrowscope-store-{name}" / ".owner").write_text(owner.model_dump_json())
+    with open_mirror():
+        pass
+    left = {path.name.removeprefix("marrowscope-store-") for path in tmp_path.iterdir()}
+    assert left == {"alive", "elsewhere", "unknown"}
 
 
 def test_sentences_state_addresses(mirror: Mirror, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from marrowscope.cluster.object_store import ObjectStore
 from marrowscope.disk.addresses import address_of
 from marrowscope.errors import DependencyError, InputError, RunError
-from tests.stores import BUCKET, SECRET
+from tests.stores import BUCKET, SECRET, CuttingProxy
 
 if TYPE_CHECKING:
     from tests.stores import Bucket
@@ -130,6 +130,30 @@ def test_what_does_not_arrive_whole_is_tried_again_and_then_refused(
     answers[:] = [content] * 9
     with pytest.raises(RunError, match=r"^s3://smears/cut/1.jpg: found \d of 5 bytes or other ones, 3 times, expected"):
         store.fetch([(listed[0], tmp_path / "1.jpg")])
+
+
+@pytest.mark.parametrize("n_cuts", [2, 1000])
+def test_a_connection_that_breaks_off_is_taken_up_again_and_then_refused(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_cuts: int
+) -> None:
+    content = os.urandom(400_000 if n_cuts == 2 else 4_000_000)
+    bucket.put("far/1.jpg", content)
+    proxy = CuttingProxy(os.environ["AWS_ENDPOINT_URL"], 100_000, n_cuts)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
+    store = ObjectStore()
+    store._files.retries = 4
+    try:
+        listed = store.list_below("smears/far")
+        if n_cuts == 2:
+            assert store.fetch([(listed[0], tmp_path / "1.jpg")]) == {}
+            assert (tmp_path / "1.jpg").read_bytes() == content
+            assert proxy.n_cuts == 0
+        else:
+            with pytest.raises(RunError, match=r"^s3://smears/far/1.jpg: cannot be read, found no store that answers"):
+                store.fetch([(listed[0], tmp_path / "1.jpg")])
+    finally:
+        store.close()
+        proxy.close()
 
 
 def test_a_tag_that_is_no_md5_is_compared_with_the_one_listed(

@@ -227,22 +227,26 @@ def test_of_calls_that_start_at_the_same_time_one_goes_on(store: ObjectStore, ba
     assert len(refused) == 3
 
 
-def test_a_lock_that_is_not_renewed_is_taken_over_and_its_holder_publishes_nothing_more(
-    bucket: Bucket, store: ObjectStore, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("by", ["age", "end of its process"])
+def test_a_stale_lock_is_taken_over_and_its_holder_publishes_nothing_more(
+    bucket: Bucket, store: ObjectStore, base: str, tmp_path: Path, *, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     address = f"s3://smears/{base}/run"
     said: list[str] = []
     with locked_address(store, address, said.append) as lock:
         slow = folder_at(store, address, tmp_path / "slow", lock.check)
         make_run(slow.folder, FIRST)
-        monkeypatch.setattr(store, "age_s", lambda _: 61.0)
+        if by == "age":
+            monkeypatch.setattr(store, "age_s", lambda _: 61.0)
+        else:
+            monkeypatch.setattr(store_lock, "has_ended", lambda _: True)
         with locked_address(store, address, said.append):
             with pytest.raises(LockLostError, match="another call took this lock over, expected to hold it to the end"):
                 slow.publish()
             assert bucket.keys(f"{base}/run/") == []
     assert len(said) == 1
     assert "took over the lock of process" in said[0]
-    assert "which was not renewed for 61 s" in said[0]
+    assert ("which was not renewed for 61 s" if by == "age" else "whose process is gone") in said[0]
 
 
 def test_a_lock_is_renewed_and_a_holder_who_lost_it_is_interrupted(

@@ -152,6 +152,8 @@ def test_shards_at_addresses_are_merged_reported_and_evaluated(
     assert_the_run_of_the_folder(bucket.get_folder("runs/merged", tmp_path / "merged"), whole, cohort)
     call("report", "s3://smears/runs/merged", "--format", "json", "--format", "html", code=0)
     assert "runs/merged/run.json" in bucket.keys("runs/merged/")
+    call("report", "s3://smears/runs/merged", "--format", "csv", "--out", "s3://smears/tables", code=0)
+    assert "tables/patients.csv" in bucket.keys("tables/")
     pages = [bucket.get(key) for key in bucket.keys("runs/merged/report/patients/")]
     assert len(pages) == 3
     assert all(b"data:image/webp" in page for page in pages)

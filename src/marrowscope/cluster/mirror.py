@@ -8,13 +8,15 @@ be replaced) thus works on them as on a folder, and only what a shard needs is c
 a path in it, the address stands there instead.
 
 Invariant: nothing outside ROOT is written, whatever the keys of the store are, and ROOT is removed in the end, also
-when the command is interrupted. Photographs of patients lie in it: only the user may read it.
+when the command is interrupted; one of a killed call goes with the next. Photographs of patients lie in it: only the
+user may read it.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
+from pydantic import ValidationError
 
 from marrowscope.cluster.object_store import ObjectStore, gone_sentence
 from marrowscope.cohort.inputs import Inputs, collect_inputs
@@ -30,6 +33,7 @@ from marrowscope.cohort.patients import PATIENTS_NAME
 from marrowscope.cohort.shards import Block, take_shard
 from marrowscope.disk import MARKER_NAME
 from marrowscope.disk.addresses import address_of, at_place, place_of
+from marrowscope.disk.locks import Holder, has_ended, this_process
 from marrowscope.errors import InputError, RunError
 from marrowscope.imaging import IMAGE_SUFFIXES, SLIDE_SUFFIXES
 from marrowscope.imaging.names import path_below
@@ -50,6 +54,9 @@ _WHOLE = frozenset({PATIENTS_NAME, MARKER_NAME, MANIFEST_NAME})
 _START_BYTES = 512
 """As many as ``imaging`` looks at to tell what a file is whose name does not say it."""
 _MANY = 1000
+_PREFIX = "marrowscope-store-"
+_OWNER = ".owner"
+"""Beside the buckets, none of whose names begins with a dot: the process whose mirror it is."""
 _NS = 1_000_000_000
 
 
@@ -233,12 +240,30 @@ class Mirror:
 def open_mirror() -> Iterator[Mirror]:
     """Yield a mirror in the system's temporary folder, and remove it in the end."""
     store = ObjectStore()
-    root = Path(tempfile.mkdtemp(prefix="marrowscope-store-")).resolve()  # readable for its owner alone
+    _remove_leftovers(Path(tempfile.gettempdir()))
+    root = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()  # readable for its owner alone
     try:
+        (root / _OWNER).write_text(this_process().model_dump_json(), encoding="utf-8")
         yield Mirror(store, root)
     finally:
         shutil.rmtree(root, ignore_errors=True)
         store.close()
+
+
+def _remove_leftovers(temporary: Path) -> None:
+    """Remove the mirrors of killed calls of this user on this machine."""
+    for folder in temporary.glob(f"{_PREFIX}*"):
+        try:
+            owner = Holder.model_validate_json((folder / _OWNER).read_bytes())
+            is_ours = not folder.is_symlink() and folder.stat().st_uid == (folder / _OWNER).stat().st_uid == _user()
+        except (OSError, ValidationError):
+            continue
+        if is_ours and has_ended(owner):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _user() -> int:
+    return os.getuid() if sys.platform != "win32" else 0
 
 
 def _below(root: Path, place: str) -> Path:

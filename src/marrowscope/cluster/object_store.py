@@ -294,6 +294,7 @@ def _stopping(stopped: Event) -> Any:  # noqa: ANN401  fsspec has no types here
 @contextmanager
 def _said(place: str, verb: str = "read") -> Iterator[None]:
     """Turn whatever the libraries raise into one sentence of ours, without their words: some name keys or hosts."""
+    from aiohttp import ClientError  # noqa: PLC0415  the extra `store`
     from botocore.exceptions import (  # noqa: PLC0415  the extra `store`
         BotoCoreError,
         NoCredentialsError,
@@ -320,7 +321,7 @@ def _said(place: str, verb: str = "read") -> Iterator[None]:
             "the right to; check the credentials and the rights of the bucket"
         )
         raise InputError(message) from error
-    except (BotoCoreError, TimeoutError, ConnectionError) as error:
+    except (BotoCoreError, ClientError, TimeoutError, ConnectionError) as error:
         message = (
             f"{address}: cannot be {verb}, found no store that answers ({type(error).__name__}), expected one; check "
             "the connection and AWS_ENDPOINT_URL, then call again as before"

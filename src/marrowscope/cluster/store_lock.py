@@ -2,28 +2,24 @@
 
 The lock is an object beside the address (``.run.marrowscope-lock`` for ``run``), which names the host, the process and
 the time, as a lock on a disk does. It is made, renewed and taken over by conditional writes alone (If-None-Match,
-If-Match), each of which the store does in one step. It is stale when it was not renewed for a minute, by the clock of
-the store. Invariant: in a store that honors these conditions, one call at a time holds a lock; ``say`` gets a sentence
-where the store does not.
+If-Match), each of which the store does in one step. It is stale when its process on this machine is gone, or when it
+was not renewed for a minute by the clock of the store. Invariant: in a store that honors these conditions, one call at
+a time holds a lock; ``say`` gets a sentence where the store does not.
 """
 
 from __future__ import annotations
 
 import _thread
 import contextlib
-import os
 import signal
-import socket
-import uuid
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from marrowscope.disk.addresses import at_place, place_of
-from marrowscope.disk.locks import LOCK_SUFFIX, Holder
+from marrowscope.disk.locks import LOCK_SUFFIX, Holder, has_ended, this_process
 from marrowscope.errors import LockLostError, MarrowscopeError, RunError
 
 if TYPE_CHECKING:
@@ -81,7 +77,7 @@ def locked_address(store: ObjectStore, address: str, say: Callable[[str], object
     """Hold the lock of ``address``. Raises RunError, which names the holder, where another call has it."""
     folder, _, name = place_of(address).rpartition("/")
     place = f"{folder}/.{name}{LOCK_SUFFIX}"
-    content = _holder().model_dump_json().encode() + b"\n"
+    content = this_process().model_dump_json().encode() + b"\n"
     lock = StoreLock(store, place, content, _take(store, place, content, address, say))
     try:
         yield lock
@@ -113,7 +109,8 @@ def _take(store: ObjectStore, place: str, content: bytes, address: str, say: Cal
             silent_s = 0.0 if found is None else store.age_s(place)
             holder = _read(earlier)
             who = holder.sentence() if holder else "another call"
-            if found is not None and silent_s <= _STALE_AFTER_S:
+            is_gone = holder is not None and has_ended(holder)
+            if found is not None and silent_s <= _STALE_AFTER_S and not is_gone:
                 message = (
                     f"{address}: found it in use by {who}, expected one call at a time; wait for its end, or choose "
                     f"another address (if that call is gone, its lock {at_place(place)} is free after a minute)"
@@ -121,21 +118,11 @@ def _take(store: ObjectStore, place: str, content: bytes, address: str, say: Cal
                 raise RunError(message)
             if found is None or (tag := store.replace(place, content, found.tag)) is None:
                 continue
-            say(f"{address}: took over the lock of {who}, which was not renewed for {silent_s:.0f} s.")
+            reason = "whose process is gone" if is_gone else f"which was not renewed for {silent_s:.0f} s"
+            say(f"{address}: took over the lock of {who}, {reason}.")
         return tag
     message = f"{address}: found another call that started at the same time, expected one; call again"
     raise RunError(message)
-
-
-def _holder() -> Holder:
-    return Holder(
-        host=socket.gethostname(),
-        machine="",
-        process=os.getpid(),
-        started="",
-        since=datetime.now(UTC).isoformat(timespec="seconds"),
-        token=uuid.uuid4().hex,
-    )
 
 
 def _read(content: bytes) -> Holder | None:
