@@ -6,6 +6,7 @@ import contextlib
 import logging
 import socket
 import threading
+import urllib.request
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,8 @@ def bucket_on_loopback() -> Iterator[Bucket]:
             patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
             patch.setenv("AWS_MAX_ATTEMPTS", "1")
             client = boto3.client("s3")
+            reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+            urllib.request.urlopen(reset).close()  # noqa: S310 - all stores of a process have the same objects
             client.create_bucket(Bucket=BUCKET)
             yield Bucket(client)
             client.close()

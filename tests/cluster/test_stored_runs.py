@@ -59,6 +59,13 @@ def one_worker(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def one_connection(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open the door once for all calls."""
+    monkeypatch.setattr("marrowscope.cluster.mirror.ObjectStore", lambda: store)
+    monkeypatch.setattr(ObjectStore, "close", lambda _: None)
+
+
+@pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Give the system's temporary folder, in which nothing may stay."""
     folder = tmp_path / "scratch"
@@ -212,10 +219,9 @@ def test_an_interrupted_call_leaves_its_parts_in_the_store_and_goes_on_with_them
 
 
 def test_a_node_of_a_cluster_fetches_its_own_shard(
-    cohort: Path, whole: Prediction, tmp_path: Path, worker: Worker, scratch: Path
+    cohort: Path, whole: Prediction, tmp_path: Path, worker: Worker, store: ObjectStore
 ) -> None:
     """Only addresses travel: what one mirror listed is predicted from another one."""
-    store = ObjectStore()
     (tmp_path / "driver").mkdir()
     mirror = Mirror(store, tmp_path / "driver")
     listed = mirror.listed([mirror.list("s3://smears/cohort")], stated=NOTHING_STATED)
@@ -232,22 +238,21 @@ def test_a_node_of_a_cluster_fetches_its_own_shard(
     node._opened = load_bundle(demonstration_bundle()), worker
     for block in divide(listed, 2):
         assert node.predict(block) == len(block.inputs.images)
-        assert list(scratch.iterdir()) == []
+        assert list((tmp_path / "scratch").iterdir()) == []
     shards = [job.shard_folder(index) for index in (1, 2)]
     merge(shards, demonstration_bundle(), tmp_path / "run")
     assert_the_run_of_the_folder(tmp_path / "run", whole, cohort)
-    store.close()
 
 
-def test_a_second_call_and_an_output_within_the_input_are_refused(bucket: Bucket, cohort: Path) -> None:
+def test_a_second_call_and_an_output_within_the_input_are_refused(
+    bucket: Bucket, cohort: Path, store: ObjectStore
+) -> None:
     from marrowscope.cluster.store_lock import locked_address
 
     del cohort
     words = ("predict", "s3://smears/cohort", *OPTIONS)
-    store = ObjectStore()
     with locked_address(store, "s3://smears/runs/taken", print):
         refused = call(*words, "--out", "s3://smears/runs/taken", code=2)
-    store.close()
     assert refused.startswith("s3://smears/runs/taken: found it in use by process")
     inside = call(*words, "--out", "s3://smears/cohort/run", code=2)
     assert inside.startswith(
