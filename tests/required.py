@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-CHROMIUM, POSTGRESQL, RAY = "chromium", "postgresql", "ray"
+CHROMIUM, POSTGRESQL, RAY, STORE = "chromium", "postgresql", "ray", "store"
 
 
 def skip_without(program: str, reason: str) -> NoReturn:

@@ -211,6 +211,7 @@ def test_dependencies_page_lists_what_is_declared() -> None:
         "Extra `pdf`": declared["project"]["optional-dependencies"]["pdf"],
         "Extra `wsi`": declared["project"]["optional-dependencies"]["wsi"],
         "Extra `cluster`": declared["project"]["optional-dependencies"]["cluster"],
+        "Extra `store`": declared["project"]["optional-dependencies"]["store"],
         "Extra `review`": declared["project"]["optional-dependencies"]["review"],
         "Extra `oidc`": declared["project"]["optional-dependencies"]["oidc"],
         "Group `dev`": declared["dependency-groups"]["dev"],

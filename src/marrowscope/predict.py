@@ -27,7 +27,7 @@ from marrowscope.bundle import load_bundle
 from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.cohort.copies import equal_files, near_copy_fault, scale_faults, without_copies
 from marrowscope.cohort.duplicates import SeenPhotographs
-from marrowscope.cohort.inputs import collect_inputs
+from marrowscope.cohort.inputs import Inputs, collect_inputs
 from marrowscope.cohort.shards import Block, take_shard
 from marrowscope.cohort.stated import NOTHING_STATED, Stated
 from marrowscope.config import config_hash
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from marrowscope.bundle import Bundle, BundleSpec
-    from marrowscope.cohort.inputs import Inputs
     from marrowscope.cohort.shards import Shard
     from marrowscope.records import Fault, FoundField, InputImage, Patient
     from marrowscope.streaming.pool import WorkerPool
@@ -91,7 +90,7 @@ class Prediction:
 
 
 def predict(
-    paths: Sequence[Path] | Block,
+    paths: Sequence[Path] | Inputs | Block,
     bundle: Bundle | Path,
     out: Path,
     *,
@@ -121,8 +120,8 @@ def predict(
     range, M:E ratio, adequacy or blast estimate.
 
     ``shard`` predicts one block of the patients, for ``cluster.merge`` to put together with the others. Copies between
-    patients stay in it, since not all of them are seen; merging leaves them out. A driver that has listed and divided
-    the input gives the block itself in place of ``paths``.
+    patients stay in it, since not all of them are seen; merging leaves them out. A driver that has listed the
+    input gives what it listed, or the block of it, in place of ``paths``.
 
     Raises InputError or RunError before opening a network if the input, the bundle or ``out`` cannot be used, and
     ScaleError if an image has no scale.
@@ -190,11 +189,11 @@ def predict(
     return Prediction(folder=out, manifest=manifest)
 
 
-def _inputs(paths: Sequence[Path] | Block, stated: Stated, shard: Shard | None) -> tuple[Block | None, Inputs]:
+def _inputs(paths: Sequence[Path] | Inputs | Block, stated: Stated, shard: Shard | None) -> tuple[Block | None, Inputs]:
     """List what is to be predicted, and the block that it is of a whole input, None where it is the whole."""
     if isinstance(paths, Block):
         return paths, paths.inputs
-    whole = collect_inputs(paths, stated=stated)
+    whole = paths if isinstance(paths, Inputs) else collect_inputs(paths, stated=stated)
     if shard is None:
         return None, whole
     block = take_shard(whole, shard)
@@ -244,7 +243,7 @@ def _shard_record(
                 ShardFile(
                     field_id=image.field_id,
                     patient_id=image.patient_id,
-                    path=str(image.path),
+                    path=image.place,
                     is_predicted=image.field_id in predicted,
                 )
                 for image in group
@@ -365,7 +364,7 @@ def _fingerprint(inputs: Inputs, bundle: Bundle, config: PredictConfig, worker: 
 
     Images are identified by path, size and modification time, because their content is read only once, for prediction.
     """
-    images = [(image.field_id, str(image.path), image.um_per_px, *size_and_time(image.path)) for image in inputs.images]
+    images = [(image.field_id, image.place, image.um_per_px, *size_and_time(image.path)) for image in inputs.images]
     centers = {patient.patient_id: patient.center for patient in inputs.patients}
     return {
         "versions": installed_versions() | {"marrowscope": Manifest.model_fields["marrowscope_version"].default},

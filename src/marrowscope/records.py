@@ -127,7 +127,7 @@ class InputImage:
     """One image to predict; ``um_per_px`` comes from patients.csv, None if it is not stated there.
 
     For a slide it is one ``region``, with ``um_per_px`` of the slide and ``sha256`` of its file. ``problem`` is the
-    reason if nothing of it can be read.
+    reason if nothing of it can be read. ``address`` is where it lies if ``path`` is only a copy for the time of a call.
     """
 
     field_id: str
@@ -137,6 +137,12 @@ class InputImage:
     region: Region | None = None
     sha256: str = ""
     problem: str | None = None
+    address: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where it lies, as tables and messages state it."""
+        return self.address or str(self.path)
 
 
 @dataclass(frozen=True, slots=True)

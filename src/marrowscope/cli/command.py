@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import typer
 from typer.core import TyperCommand
 
+from marrowscope.cli.addresses import Reads, with_addresses
 from marrowscope.cli.one_call import one_call_at_a_time
 from marrowscope.cli.paths import with_checked_paths
 from marrowscope.cli.same_call import done_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _P = ParamSpec("_P")
 
@@ -45,13 +46,16 @@ def add_command(
     panel: str | None = None,
     writes_into_input: bool = False,
     makes_a_folder: bool = False,
+    addresses: Mapping[str, Reads] | None = None,
 ) -> None:
     """Add ``function`` to ``group`` under ``name``, its own by default.
 
     ``writes_into_input`` is for a command that may write inside the folder it reads. ``makes_a_folder`` is for one
     whose ``out`` is a folder that is marked when it is complete, and that follows from its options and the files it
     reads: the same call is then made once. A review changes without a trace in these, so its commands are not.
+    ``addresses`` are the parameters that may be addresses of an object store, and what is copied of each; ``out`` may
+    be one too then.
     """
     made = done_once(function) if makes_a_folder else function
     checked = with_checked_paths(one_call_at_a_time(made), writes_into_input=writes_into_input)
-    group.command(name, cls=PlainCommand, rich_help_panel=panel)(checked)
+    group.command(name, cls=PlainCommand, rich_help_panel=panel)(with_addresses(checked, addresses or {}))

@@ -177,6 +177,7 @@ class _Work:
 
 def _report(work: _Work, truth: Cohort, out: Path) -> None:
     """Evaluate against the one reading of a cohort, and print the main figures."""
+    from marrowscope.cli.addresses import shown
     from marrowscope.evaluate.document import METRICS_NAME
 
     evaluation = work.measure(truth, out)
@@ -185,19 +186,20 @@ def _report(work: _Work, truth: Cohort, out: Path) -> None:
         return
     _print_main_figures(evaluation)
     _print_calls(evaluation)
-    typer.echo(f"Page: {out / 'index.html'}")
-    typer.echo(f"Every figure: {out / 'metrics.md'}; tables and figures/*.svg beside it.")
+    typer.echo(f"Page: {shown(out / 'index.html')}")
+    typer.echo(f"Every figure: {shown(out / 'metrics.md')}; tables and figures/*.svg beside it.")
     lost = [fault for fault in truth.faults if fault.loses_data]
     if lost:
         typer.echo(
             f"{count_of(len(lost), 'fault')} in the cohort would lose data; see `marrowscope cohort check "
-            f"{work.cohort}`",
+            f"{shown(work.cohort)}`",
             err=True,
         )
 
 
 def _report_readers(work: _Work, readers: Sequence[str], out: Path) -> None:
     """Evaluate against each reader of a cohort, compare the readers, and print the main figures of each."""
+    from marrowscope.cli.addresses import shown
     from marrowscope.cli.evaluate_readers import (
         AGREEMENT_FOLDER,
         SUMMARY_NAME,
@@ -215,9 +217,11 @@ def _report_readers(work: _Work, readers: Sequence[str], out: Path) -> None:
         typer.echo(metrics_of(out, readers))
         return
     for name, evaluation in found.items():
-        typer.echo(f"\nAgainst the annotations of {name}: {out / places[name] / 'index.html'}")
+        typer.echo(f"\nAgainst the annotations of {name}: {shown(out / places[name] / 'index.html')}")
         _print_main_figures(evaluation)
-    typer.echo(f"All readers: {out / SUMMARY_NAME}; the readers against each other: {out / AGREEMENT_FOLDER}")
+    typer.echo(
+        f"All readers: {shown(out / SUMMARY_NAME)}; the readers against each other: {shown(out / AGREEMENT_FOLDER)}"
+    )
 
 
 def _refuse_training(folder: Path) -> None:
@@ -235,7 +239,9 @@ def _refuse_training(folder: Path) -> None:
 
 def _predict(bundle: Bundle, cohort: Path, run: Path, *, um_per_px: float | None, overwrite: bool, quiet: bool) -> None:
     """Predict the cohort with the bundle into ``run``, but where this call, when it was killed later, had done so."""
+    from marrowscope.cli.addresses import mirror
     from marrowscope.cli.progress import progress_bar
+    from marrowscope.cohort.stated import NOTHING_STATED
     from marrowscope.config import validate_config
     from marrowscope.disk import result_of, this_call
     from marrowscope.predict import PredictConfig, predict
@@ -244,9 +250,10 @@ def _predict(bundle: Bundle, cohort: Path, run: Path, *, um_per_px: float | None
         return
     config = validate_config(PredictConfig, {"um_per_px": um_per_px}, where="marrowscope evaluate")
     run.parent.mkdir(parents=True, exist_ok=True)
+    store = mirror()
     with progress_bar("Predicting images", enabled=not quiet) as advance:
         predict(
-            [cohort],
+            [cohort] if store is None else store.inputs([cohort], stated=NOTHING_STATED),
             bundle.folder,
             run,
             config=config,

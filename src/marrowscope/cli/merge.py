@@ -35,6 +35,7 @@ def merge(
     Example: marrowscope merge shards/* --out runs/all
     """
     from marrowscope.bundle.shipped import bundle_path
+    from marrowscope.cli.addresses import saving, shown
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cluster.merge import merge as merge_shards
 
@@ -46,15 +47,15 @@ def merge(
             mixed=mixed,
             overwrite=overwrite,
             command=["marrowscope", *sys.argv[1:]],
-            progress=advance,
+            progress=saving(advance),
         )
     counts = run.manifest.counts
     if as_json:
-        typer.echo(json.dumps(counts.model_dump(mode="json") | {"run": str(out)}, indent=2))
+        typer.echo(json.dumps(counts.model_dump(mode="json") | {"run": shown(out)}, indent=2))
     else:
         typer.echo(
             f"{count_of(len(shards), 'shard')}: {count_of(counts.patients, 'patient')}, "
-            f"{count_of(counts.images, 'image')}, {count_of(counts.cells, 'cell')}. Tables: {out}"
+            f"{count_of(counts.images, 'image')}, {count_of(counts.cells, 'cell')}. Tables: {shown(out)}"
         )
     for fault in run.manifest.faults:
         typer.echo(f"Input: {fault}", err=True)

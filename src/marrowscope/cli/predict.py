@@ -27,7 +27,8 @@ from marrowscope.wording import count_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from marrowscope.cohort.shards import Shard
+    from marrowscope.cohort.inputs import Inputs
+    from marrowscope.cohort.shards import Block, Shard
     from marrowscope.report.problems import PatientProblem
     from marrowscope.runs.manifest import Manifest, RunCounts
     from marrowscope.runs.schemas import PatientRow
@@ -147,6 +148,7 @@ def predict(
     Example: marrowscope predict my-cohort --out runs/first
     """
     from marrowscope.bundle.shipped import bundle_path
+    from marrowscope.cli.addresses import mirror, saving, shown
     from marrowscope.cli.predicted_patients import patient_figures, patient_rows, print_patients
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort.shards import Shard
@@ -154,6 +156,7 @@ def predict(
     from marrowscope.config import validate_config
     from marrowscope.predict import PredictConfig
     from marrowscope.predict import predict as run_prediction
+    from marrowscope.runs.folder import refuse_run_folder
 
     values = {
         "um_per_px": um_per_px,
@@ -168,7 +171,7 @@ def predict(
         "reference_ranges": reference_ranges,
     }
     config = validate_config(PredictConfig, values, where="marrowscope predict")
-    _refuse_unfit(ray, {"--shard": shard, "--threads": threads, "--processes": processes}, mixed=mixed)
+    _refuse_unfit(ray, out, {"--shard": shard, "--threads": threads, "--processes": processes}, mixed=mixed)
     block = None if shard is None else Shard.parse(shard)
     report = report and block is None
     stated = Stated(specimen=specimen, age_group=age_group, sex=sex, diagnosis=diagnosis)
@@ -180,17 +183,22 @@ def predict(
             "config": config,
             "overwrite": overwrite,
             "command": ["marrowscope", *sys.argv[1:]],
-            "progress": advance,
+            "progress": saving(advance),
             "finish": partial(_write_report, problems, no_report) if report else None,
             "keep_copies": keep_copies,
             "stated": stated,
         }
         if ray is None:
-            prediction = run_prediction(inputs, bundle_path(bundle), out, shard=block, **shared)
+            found: Sequence[Path] | Inputs | Block = inputs
+            if (store := mirror()) is not None:
+                refuse_run_folder(out, overwrite=overwrite)  # before anything is fetched
+                found = store.inputs(inputs, stated=stated, shard=block)
+            prediction = run_prediction(found, bundle_path(bundle), out, shard=block, **shared)
         else:
             from marrowscope.cluster.across import predict_across
 
-            prediction = predict_across(inputs, bundle, out, address=ray, mixed=mixed, say=_warn, **shared)
+            listed = inputs if (store := mirror()) is None else store.listed(inputs, stated=stated)
+            prediction = predict_across(listed, bundle, out, address=ray, mixed=mixed, say=_warn, **shared)
     for reason in no_report:
         report = False
         _warn(f"No report: {reason}")
@@ -201,12 +209,12 @@ def predict(
     rows = [] if block else patient_rows(prediction)  # a shard has no figures yet: others may have its images too
     if as_json:
         figures = patient_figures(rows)
-        typer.echo(json.dumps(counts.model_dump(mode="json") | {"run": str(out), "by_patient": figures}, indent=2))
+        typer.echo(json.dumps(counts.model_dump(mode="json") | {"run": shown(out), "by_patient": figures}, indent=2))
     else:
         if block is None:
             print_patients(rows)
         _print_counts(counts, rows, has_figures=block is None)
-        typer.echo(f"Report: {out / 'report' / 'index.html'}" if report else f"Tables: {out}")
+        typer.echo(f"Report: {shown(out / 'report' / 'index.html')}" if report else f"Tables: {shown(out)}")
     _print_remarks(prediction.manifest, rows, problems, block)
     if counts.images_failed or counts.left_out or problems:
         raise typer.Exit(_EXIT_INCOMPLETE)
@@ -218,22 +226,32 @@ def _warn(sentence: str) -> None:
 
 def _write_report(problems: list[PatientProblem], no_report: list[str], folder: Path) -> None:
     """Write the report into the run before it is in its place: a call killed here goes on when made again."""
+    from marrowscope.cli.addresses import in_addresses, mirror
     from marrowscope.disk import note_exit_code
     from marrowscope.errors import RunError
     from marrowscope.report import write_report
 
+    store = mirror()
     try:
-        write_report(folder, workers=2, on_problem=problems.append)
+        pictures = None if store is None else store.pictures_of(folder)
+        write_report(folder, workers=2, on_problem=problems.append, images_root=pictures)
         if problems:
             note_exit_code(folder, _EXIT_INCOMPLETE)
     except RunError as error:  # the run is whole: its tables stand, and what hinders the report is said
-        no_report.append(str(error))
+        no_report.append(in_addresses(str(error)))
 
 
-def _refuse_unfit(ray: str | None, others: Mapping[str, object], *, mixed: bool) -> None:
+def _refuse_unfit(ray: str | None, out: Path, others: Mapping[str, object], *, mixed: bool) -> None:
     """Raise ConfigError for options that do not go together with --ray, or without it."""
+    from marrowscope.cli.addresses import shown
     from marrowscope.errors import ConfigError
 
+    if ray is not None and (place := shown(out)) != str(out):
+        message = (
+            f"{place}: found --ray with an address to write to, expected a folder on a disk that all nodes share; copy "
+            "the run to the store afterwards, or predict with --shard"
+        )
+        raise ConfigError(message)
     given = [name for name, value in others.items() if value is not None]
     if ray is not None and given:
         message = f"found --ray with {given[0]}, expected one of them; the cluster's slots decide, leave {given[0]} out"

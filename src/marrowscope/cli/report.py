@@ -67,6 +67,7 @@ def report(
 
     Example: marrowscope report runs/first --format html --format pdf
     """
+    from marrowscope.cli.addresses import mirror, shown
     from marrowscope.cli.progress import progress_bar
     from marrowscope.errors import InputError
     from marrowscope.runs.older import older_run_remarks
@@ -84,6 +85,9 @@ def report(
         find_pdf_fonts(lang, font_path)  # report a missing font before anything is written
     for remark in older_run_remarks(run):
         typer.echo(f"Older run: {remark}", err=True)
+    store = mirror()
+    if store is not None and fields_from is None and wanted & {Format.html, Format.pdf}:
+        fields_from = store.pictures_of(run)
     if Format.html in wanted:
         from marrowscope.report import write_report
 
@@ -91,7 +95,7 @@ def report(
             index = write_report(
                 run, out, lang=lang, images_root=fields_from, workers=workers, progress=advance, on_problem=on_problem
             )
-        typer.echo(f"Report: {index}")
+        typer.echo(f"Report: {shown(index)}")
     n_of_pages = len(problems)
     if Format.pdf in wanted:
         folder = (out or run) / "pdf"
@@ -105,7 +109,7 @@ def report(
                 progress=advance,
                 on_problem=on_problem,
             )
-        typer.echo(f"PDF: {folder}")
+        typer.echo(f"PDF: {shown(folder)}")
     _write_tables(run, out, wanted, lang, on_problem)
     if Format.html in wanted and len(problems) > n_of_pages:
         from marrowscope.report.html import rewrite_index
@@ -121,17 +125,19 @@ def _write_tables(
     run: Path, out: Path | None, wanted: set[Format], lang: Lang, on_problem: Callable[[PatientProblem], None]
 ) -> None:
     """Write the formats that programs read."""
+    from marrowscope.cli.addresses import shown
+
     if Format.csv in wanted:
         from marrowscope.report.exchange import write_csv
 
-        typer.echo(f"CSV: {', '.join(str(path) for path in write_csv(run, out, on_problem=on_problem))}")
+        typer.echo(f"CSV: {', '.join(shown(path) for path in write_csv(run, out, on_problem=on_problem))}")
     if Format.json in wanted:
         from marrowscope.report.run_json import write_json
 
-        typer.echo(f"JSON: {write_json(run, out, on_problem=on_problem)}")
+        typer.echo(f"JSON: {shown(write_json(run, out, on_problem=on_problem))}")
     if Format.fhir in wanted:
         from marrowscope.report.fhir import write_fhir
 
         folder = (out or run) / "fhir"
         write_fhir(run, folder, lang=lang, on_problem=on_problem)
-        typer.echo(f"FHIR: {folder}")
+        typer.echo(f"FHIR: {shown(folder)}")

@@ -70,11 +70,13 @@ def digest_of_call(name: str, options: Mapping[str, object]) -> str:
 
 def _stated(value: object) -> object:
     """Return an option's value as JSON; text that names a file or folder counts as its path."""
+    from marrowscope.cli.addresses import shown
+
     if isinstance(value, (list, tuple)):
         return [_stated(item) for item in value]
     if isinstance(value, (str, Path)):
         path = Path(value)
-        return [str(value), *(_files(path) if _exists(path) else ())]
+        return [shown(path) if isinstance(value, Path) else value, *(_files(path) if _exists(path) else ())]
     return value if value is None or isinstance(value, (bool, int, float)) else repr(value)
 
 
@@ -87,9 +89,10 @@ def _exists(path: Path) -> bool:
 
 def _files(path: Path) -> Iterator[tuple[str, int, int]]:
     """Yield name, size in bytes and time of change in ns of a file, or of every file below a folder, sorted."""
+    from marrowscope.cli.addresses import shown
     from marrowscope.disk.locks import LOCK_SUFFIX
 
-    yield str(path.absolute()), 0, 0
+    yield shown(path.absolute()), 0, 0
     if path.is_file():
         yield _facts(path)
     for folder, inner, names in os.walk(path):
@@ -100,21 +103,24 @@ def _files(path: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def _facts(path: Path) -> tuple[str, int, int]:
+    from marrowscope.cli.addresses import shown
+
     try:
         facts = path.stat()
     except OSError:  # a link to nothing, or a file that another program removed meanwhile
-        return str(path), -1, -1
-    return str(path), facts.st_size, facts.st_mtime_ns
+        return shown(path), -1, -1
+    return shown(path), facts.st_size, facts.st_mtime_ns
 
 
 def _say_done(out: Path, *, is_incomplete: bool, as_json: bool) -> None:
+    from marrowscope.cli.addresses import shown
     from marrowscope.imaging import printable
 
     left_out = " It lacks what the first call named." if is_incomplete else ""
     typer.echo(
-        f"{printable(out)}: already complete, made by this same call from the same files with the same versions; "
-        f"nothing is changed.{left_out}",
+        f"{printable(shown(out))}: already complete, made by this same call from the same files with the same "
+        f"versions; nothing is changed.{left_out}",
         err=as_json,
     )
     if as_json:
-        typer.echo(json.dumps({"already_complete": str(out)}))
+        typer.echo(json.dumps({"already_complete": shown(out)}))

@@ -21,7 +21,7 @@ from marrowscope.cluster.dispatch import dispatch
 from marrowscope.cluster.merge import merge
 from marrowscope.cluster.ray_crew import RayCrew, refuse_unlike
 from marrowscope.cluster.shard_worker import Engine, Job, describe_node
-from marrowscope.cohort.inputs import collect_inputs
+from marrowscope.cohort.inputs import Inputs, collect_inputs
 from marrowscope.cohort.shards import divide, input_digest
 from marrowscope.cohort.stated import NOTHING_STATED, Stated
 from marrowscope.config import UNREADABLE, parse_json
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from marrowscope.cluster.shard_worker import NodeFacts
-    from marrowscope.cohort.inputs import Inputs
     from marrowscope.cohort.shards import Block
 
 IMAGES_A_SHARD = 128
@@ -47,7 +46,7 @@ _N_WITNESSES = 3
 
 
 def predict_across(
-    paths: Sequence[Path],
+    paths: Sequence[Path] | Inputs,
     bundle: Path | None,
     out: Path,
     *,
@@ -65,6 +64,7 @@ def predict_across(
 ) -> Prediction:
     """Predict all images in ``paths`` on the Ray cluster at ``address`` and write the run that one machine would write.
 
+    Of images in an object store, ``paths`` is what was listed; every node fetches those of its own shards.
     ``bundle`` is a folder that every node sees, or the name of a shipped bundle. ``mixed`` accepts nodes whose
     processors differ; the last digits may then differ too. ``say`` gets sentences for the user. All else is as in
     ``predict`` and ``merge``. ``out`` has to be on a disk that all nodes share.
@@ -73,8 +73,8 @@ def predict_across(
     cannot be used, and RunError where workers end over one shard again and again.
     """
     config = config or PredictConfig()
-    inputs = collect_inputs(paths, stated=stated)
-    firsts = {image.patient_id: image for image in reversed(inputs.images)}
+    inputs = paths if isinstance(paths, Inputs) else collect_inputs(paths, stated=stated)
+    firsts = {image.patient_id: image for image in reversed(inputs.images) if not image.address}
     refuse_missing_scale(list(firsts.values()), config.um_per_px)
     opened = load_bundle(bundle_path(bundle))
     new_assessor(inputs.patients, opened, config)  # refuses reference ranges that do not fit
@@ -145,7 +145,7 @@ def _fingerprint(inputs: Inputs, here: NodeFacts, job: Job, n_shards: int) -> di
 
     Photographs are identified by path, size and time of modification, as in the journal of a single call.
     """
-    files = [f"{image.path}\t{size_and_time(image.path)}" for image in inputs.images]
+    files = [f"{image.place}\t{size_and_time(image.path)}" for image in inputs.images]
     return {
         "marrowscope": here.version,
         "versions": dict(here.versions),
@@ -189,8 +189,9 @@ def _witnesses(job: Job, inputs: Inputs) -> dict[Path, int]:
     """Return files that every node has to see as this machine does, with their sizes: the journal and some images."""
     images = inputs.images
     step = max(1, len(images) // _N_WITNESSES)
-    paths = [job.folder / "journal.json", *(image.path for image in images[::step])]
-    return {path: path.stat().st_size for path in paths if path.is_file()}
+    paths = {job.folder / "journal.json": job.folder / "journal.json"}
+    paths |= {Path(image.place): image.path for image in images[::step]}
+    return {place: path.stat().st_size for place, path in paths.items() if path.is_file()}
 
 
 def _read(path: Path) -> dict[str, object] | None:

@@ -59,7 +59,7 @@ def dispatch(blocks: Iterable[Block], crew: Crew, done: Callable[[Block], object
                 continue
             losses[left.shard.index] += 1
             if losses[left.shard.index] == MAX_LOSSES:
-                first = left.inputs.images[0].path
+                first = left.inputs.images[0].place
                 ended = count_of(MAX_LOSSES, "worker process", "worker processes")
                 message = (
                     f"shard {left.shard}, from {first} on: found that {ended} ended over it, expected one to predict "

@@ -234,8 +234,8 @@ def _copies(runs: Sequence[_ShardRun]) -> _Copies:
     images = [image for run in runs for image in _images(run.folder)]
     groups = [] if keep else _equal_files(runs, images)
     found = [item for group, kept in groups for item in copy_faults(group, kept)]
-    files = {(image.patient_id, image.path) for image, _ in found}
-    left_out = {image.field_id for image in images if (image.patient_id, image.path) in files}
+    files = {(image.patient_id, image.place) for image, _ in found}
+    left_out = {image.field_id for image in images if (image.patient_id, image.place) in files}
     faults = [fault for _, fault in found]
     n_files = len(files)
     if not keep:
@@ -254,7 +254,7 @@ def _copies(runs: Sequence[_ShardRun]) -> _Copies:
     if len(left_out) == len(images):
         message = f"{faults[0].sentence()}; found no other image, expected one to predict"
         raise RunError(message)
-    return _Copies(frozenset(left_out), frozenset(str(path) for _, path in files), n_files, tuple(faults))
+    return _Copies(frozenset(left_out), frozenset(path for _, path in files), n_files, tuple(faults))
 
 
 def _equal_files(
@@ -269,14 +269,14 @@ def _equal_files(
     for image in images:
         if can_be_copy(image.path, image.sha256):
             by_hash[image.sha256].setdefault((image.patient_id, image.path), image)
-            hash_of[image.patient_id, str(image.path)] = image.sha256
+            hash_of[image.patient_id, image.place] = image.sha256
     kept: dict[str, InputImage] = {}
     for group in (group for run in runs for group in run.record.copies):
         sha256 = next((hash_of.get((file.patient_id, file.path)) for file in group if file.is_predicted), None)
         if sha256 is None:
             continue
         for file in group:
-            image = InputImage(file.field_id, file.patient_id, Path(file.path), None, sha256=sha256)
+            image = InputImage(file.field_id, file.patient_id, Path(file.path), None, sha256=sha256, address=file.path)
             image = by_hash[sha256].setdefault((image.patient_id, image.path), image)
             if file.is_predicted:
                 kept[sha256] = image
@@ -296,7 +296,7 @@ def _images(folder: Path) -> list[InputImage]:
     """Return the images of a run, in order, a region of a slide as one."""
     columns = scan_table(folder / "fields.parquet", "fields").select("field_id", "patient_id", "path", "sha256")
     return [
-        InputImage(field_id, patient_id, Path(path), None, sha256=sha256 or "")
+        InputImage(field_id, patient_id, Path(path), None, sha256=sha256 or "", address=path)
         for field_id, patient_id, path, sha256 in columns.collect().iter_rows()
     ]
 

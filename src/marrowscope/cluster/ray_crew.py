@@ -16,6 +16,7 @@ from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from marrowscope.cluster.shard_worker import Engine, NodeFacts, Refusal, ShardWorker, describe_node
+from marrowscope.disk.addresses import address_of
 from marrowscope.errors import ConfigError, DependencyError, RunError
 
 if TYPE_CHECKING:
@@ -208,6 +209,13 @@ def refuse_unlike(nodes: Sequence[NodeFacts], here: NodeFacts, *, mixed: bool) -
     Processors are compared between the nodes: this machine predicts nothing. ``mixed`` accepts that they differ.
     """
     for node in nodes:
+        if node.unseen and address_of(node.unseen[0]) is not None:
+            message = (
+                f"node {node.host}: found no object {node.unseen[0]} as it is here, expected a store that all nodes "
+                "read; install marrowscope[store] there, and set the address and the credentials where `ray start` is "
+                "called"
+            )
+            raise RunError(message)
         if node.unseen:
             message = (
                 f"node {node.host}: found no file {node.unseen[0]} as it is here, expected a disk that all nodes "

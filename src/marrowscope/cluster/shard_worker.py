@@ -1,7 +1,7 @@
 """What a node of a cluster does: say what it has, open the networks once, predict one block of patients after another.
 
-Nothing here knows of Ray. Blocks name photographs by their paths; what is found goes into the shared folder, and only
-counts go back.
+Nothing here knows of Ray. Blocks name photographs by their paths, or by addresses of an object store, from which every
+node fetches its own; what is found goes into the shared folder, and only counts go back.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ import platform
 import socket
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import marrowscope
 from marrowscope.bundle import load_bundle
 from marrowscope.bundle.shipped import bundle_path
+from marrowscope.cluster.mirror import open_mirror
+from marrowscope.cluster.object_store import ObjectStore
 from marrowscope.disk import locked
+from marrowscope.disk.addresses import address_of, place_of
 from marrowscope.errors import MarrowscopeError, RunError
 from marrowscope.machine import processor_features
 from marrowscope.predict import predict
@@ -97,7 +100,7 @@ def describe_node(job: Job, witnesses: Mapping[Path, int]) -> NodeFacts:
         versions=installed_versions(),
         bundle_sha256=bundle_sha256,
         processor=processor_features(),
-        unseen=tuple(str(path) for path, size in witnesses.items() if _size(path) != size),
+        unseen=tuple(address_of(path) or str(path) for path, size in witnesses.items() if _size(path) != size),
     )
 
 
@@ -132,6 +135,9 @@ class ShardWorker:
                 _lock_in_time(stack, out)
                 if (out / "manifest.json").is_file():  # complete: the process ended before it could say so
                     return len(block.inputs.images)
+                if any(image.address for image in block.inputs.images):
+                    mirror = stack.enter_context(open_mirror())
+                    block = replace(block, inputs=mirror.from_elsewhere(block.inputs))
                 predict(block, bundle, out, config=self._config, worker=worker, keep_copies=self._job.keep_copies)
         except MarrowscopeError as error:
             return Refusal(str(error))
@@ -154,6 +160,13 @@ def _lock_in_time(stack: ExitStack, out: Path, limit_s: float = _LOCK_FREE_AFTER
 
 def _size(path: Path) -> int | None:
     try:
-        return path.stat().st_size
-    except OSError:
+        if (address := address_of(path)) is None:
+            return path.stat().st_size
+        store = ObjectStore()
+        try:
+            found = store.describe(place_of(address))
+        finally:
+            store.close()
+    except (OSError, MarrowscopeError):
         return None
+    return None if found is None else found.n_bytes

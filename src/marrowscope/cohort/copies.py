@@ -66,13 +66,13 @@ def copy_faults(group: Sequence[InputImage], kept: InputImage | None = None) -> 
         kept = next((image for image in group if _has_annotation(image.path)), group[0])
     name = None if kept is None else kept.path.name
     return [
-        (image, copy_fault(image.path, [other.path for other in group if other is not image], name))
+        (image, copy_fault(image.place, [other.place for other in group if other is not image], name))
         for image in group
         if image is not kept
     ]
 
 
-def copy_fault(path: Path, others: Iterable[Path], kept: str | None) -> Fault:
+def copy_fault(path: Path | str, others: Iterable[Path | str], kept: str | None) -> Fault:
     """Describe the fault of a file with the content of ``others``, of which the one named ``kept`` is counted.
 
     None is counted where several patients have it.
@@ -89,14 +89,14 @@ def copy_fault(path: Path, others: Iterable[Path], kept: str | None) -> Fault:
 
 def near_copy_fault(image: InputImage, original: InputImage, n_bits: int) -> Fault:
     """Describe the fault of an image that shows an earlier photograph in another encoding, size or position."""
-    found = f"the photograph of {printable(original.path)} again ({n_bits} of 255 bits of the fingerprints differ)"
+    found = f"the photograph of {printable(original.place)} again ({n_bits} of 255 bits of the fingerprints differ)"
     if image.patient_id == original.patient_id:
         kind, expected = "near_duplicate", "each photograph once"
         action = f"{printable(original.path.name)} is counted; remove the one that is the copy, or that was drawn on"
     else:
         kind, expected = "near_duplicate_across_patients", "a photograph to belong to one patient"
         action = f"it is counted for {original.patient_id} only; find out whose it is and remove the other"
-    return Fault(kind, printable(image.path), found, expected, action)
+    return Fault(kind, printable(image.place), found, expected, action)
 
 
 def scale_faults(
@@ -107,12 +107,12 @@ def scale_faults(
     ``used_um_per_px`` is the scale with which each file was predicted, by its path. One fault per patient and pair of
     scales; it loses no data.
     """
-    groups: defaultdict[tuple[str, float, float, str], list[Path]] = defaultdict(list)
+    groups: defaultdict[tuple[str, float, float, str], list[str]] = defaultdict(list)
     for image in images:
-        own, stated = used_um_per_px.get(str(image.path)), image.um_per_px or default_um_per_px
+        own, stated = used_um_per_px.get(image.place), image.um_per_px or default_um_per_px
         if own and stated and abs(own / stated - 1) > MAX_SCALE_DISAGREEMENT:
             source = "patients.csv" if image.um_per_px else "--um-per-px"
-            groups[image.patient_id, own, stated, source].append(image.path)
+            groups[image.patient_id, own, stated, source].append(image.place)
     return [
         Fault(
             "scale_disagrees",

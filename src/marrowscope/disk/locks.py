@@ -56,6 +56,25 @@ class Holder(FrozenModel):
         return f"process {self.process} on {self.host} since {self.since}"
 
 
+def this_process() -> Holder:
+    """Return a holder that is this process."""
+    return Holder(
+        host=socket.gethostname(),
+        machine=_machine(),
+        process=os.getpid(),
+        started=_started(os.getpid()),
+        since=datetime.now(UTC).isoformat(timespec="seconds"),
+        token=uuid.uuid4().hex,
+    )
+
+
+def has_ended(holder: Holder) -> bool:
+    """Say whether a holder was a process of this machine that is gone; of another machine nobody knows."""
+    if holder.machine != _machine():
+        return False
+    return not _is_alive(holder.process) or (holder.started != "" and _started(holder.process) != holder.started)
+
+
 @contextmanager
 def locked(out: Path, say: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold the lock of ``out``, a file or folder that is written to; ``say`` gets a sentence on a stale lock.
@@ -103,14 +122,7 @@ def _make_parents(out: Path) -> list[Path]:
 
 def _take(out: Path, say: Callable[[str], None] | None) -> tuple[Path, Holder]:
     """Make the lock of ``out``; a stale one is taken over."""
-    holder = Holder(
-        host=socket.gethostname(),
-        machine=_machine(),
-        process=os.getpid(),
-        started=_started(os.getpid()),
-        since=datetime.now(UTC).isoformat(timespec="seconds"),
-        token=uuid.uuid4().hex,
-    )
+    holder = this_process()
     path = _place(out)
     try:
         _make(path, holder)
@@ -170,8 +182,7 @@ def _read(path: Path) -> Holder | None:
 def _reason_stale(path: Path, holder: Holder | None) -> str | None:
     """Say why a lock is stale; None where it is not."""
     if holder is not None and holder.machine == _machine():
-        started = _started(holder.process)
-        if not _is_alive(holder.process) or (holder.started and started != holder.started):
+        if has_ended(holder):
             return "whose process is gone"
         if holder.started:
             return None  # a process that was suspended renews nothing and still holds its lock

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
+from marrowscope.disk.addresses import address_of, place_of
 from marrowscope.errors import DependencyError, InputError
 from marrowscope.imaging import decode_image, read_file, sha256_bytes, sha256_file
 from marrowscope.imaging.names import path_below
@@ -92,7 +93,10 @@ def _locate_image(path: Path, images_root: Path | None) -> Path | None:
     """Find a field's file: under ``images_root`` (by patient folder and name, or by name only), else at ``path``."""
     candidates = [path]
     if images_root is not None:
-        moved = [_below(images_root, f"{path.parent.name}/{path.name}"), _below(images_root, path.name)]
+        names = [f"{path.parent.name}/{path.name}", path.name]
+        if (address := address_of(path)) is not None:
+            names = [place_of(address), *names]  # a folder that stands for a whole store
+        moved = [_below(images_root, name) for name in names]
         candidates = [*filter(None, moved), path]
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 

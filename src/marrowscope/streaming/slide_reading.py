@@ -128,6 +128,8 @@ def read_slide(index: int, item: InputImage, plans: SlidePlans, series: set[tupl
 
     ``series`` has the (patient, identity) of slides read so far. Returns None for another file of the same slide.
     """
+    if item.problem is not None:
+        return SlideReading([item], None)
     try:
         with one_image(item.path), plans.slides.slide(item.path) as slide:
             if slide.identity is not None:
@@ -196,7 +198,7 @@ def _make_plan(item: InputImage, slide: Slide, plans: SlidePlans) -> pl.DataFram
         planned = [*rank_regions(slide, plans.config.model_copy(update={"max_judged": n_judged}), um_per_px)]
     of_slide = {
         "patient_id": item.patient_id,
-        "path": str(item.path),
+        "path": item.place,
         "sha256": _digest(item.path),
         "um_per_px": um_per_px,
     }

@@ -190,7 +190,8 @@ class Worker:
                     bare = replace(bare, fingerprint=image_fingerprint(image.pixels))
                 found = find_cells(image, self.finder, morphology=self._config.morphology, lap=self.clock)
         except (ImageError, ScaleError) as error:
-            reason = str(error) if str(item.path) in str(error) else f"{item.path}: {error}"
+            says_where = str(item.path) in str(error) or item.place in str(error)
+            reason = str(error) if says_where else f"{item.path}: {error}"
             return _Under(replace(bare, error=reason))
         complete = replace(bare, cells=found.cells, measures=found.measures, erythrocytes=found.erythrocytes)
         return _Under(complete, found.kept, list(found.crops))

@@ -1,0 +1,30 @@
+"""An object store on loopback for the tests of this folder that ask for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.stores import Bucket, bucket_on_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from marrowscope.cluster.object_store import ObjectStore
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Bucket]:
+    yield from bucket_on_loopback()
+
+
+@pytest.fixture(scope="module")
+def store(bucket: Bucket) -> Iterator[ObjectStore]:
+    """Give the door to it, opened once: that takes half a second."""
+    from marrowscope.cluster.object_store import ObjectStore
+
+    del bucket
+    opened = ObjectStore()
+    yield opened
+    opened.close()
