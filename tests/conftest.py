@@ -34,13 +34,40 @@ APART = (
 """Tests outside the ten minutes of the suite, `-m apart`; those of PostgreSQL are marked where they ask for it."""
 
 
+DEAR = (
+    "test_privacy.py",
+    "studies/test_crossfit.py",
+    "cli/test_killed.py",
+    "train/test_segmenter_training.py",
+    "cli/test_predict.py",
+    "train/test_plasma.py",
+    "train/test_determinism.py",
+    "train/test_views.py",
+    "studies/test_error_rates.py",
+    "studies/test_prediction_speed.py",
+    "studies/reproduce/test_measure.py",
+    "test_predict.py",
+    "test_export.py",
+    "test_fit.py",
+    "test_docs.py",
+    "cluster/test_stored_runs.py",
+    "report/test_pdf.py",
+    "review/test_killed.py",
+    "bundle/test_golden_process.py",
+)
+"""Files that take half a minute and more. They begin, so that the last one is not alone on one of two cores."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what stands apart."""
-    places = tuple(str(Path(__file__).parent / name) for name in APART)
+    """Mark what stands apart, and put the dear files first."""
+    here = Path(__file__).parent
+    places = tuple(str(here / name) for name in APART)
     for item in items:
         if str(item.path).startswith(places):
             item.add_marker("apart")
+    dear = {here / name: rank for rank, name in enumerate(DEAR)}
+    items.sort(key=lambda item: dear.get(item.path, len(dear)))
 
 
 def pytest_collection_finish() -> None:

@@ -55,8 +55,12 @@ _SETTINGS = frozenset({
     "package.json", "package-lock.json", "composer.json", "manifest.json", "tsconfig.json", "jsconfig.json",
     "settings.json", "display_settings.json", "config.json", "launch.json", "tasks.json", "extensions.json",
     "renovate.json", "dataset_description.json", "datapackage.json", "codemeta.json", "dataset-metadata.json",
+    "simulation.json", "import.json",
 })  # fmt: skip
-"""Settings and descriptions that programs leave, some of them with comments, which JSON does not have."""
+"""Settings and descriptions that programs leave, some of them with comments, which JSON does not have.
+
+The last two are what `simulate` and `cohort import --cells` write beside the patients.
+"""
 _METADATA = frozenset({"metadata.json", "meta.json", "info.json", "acquisition.json", "log.json"})
 """Names that many programs give to what they say of images; such a file is noted, since it may be anything."""
 
