@@ -205,7 +205,7 @@ def _tell_rebound(station: Station) -> None:
             if (named := _left(patient))
             else ""
         )
-        again = "; it has to be signed again" if patient.was_signed else ""
+        again = "; it stays signed and locked until it is amended" if patient.was_signed else ""
         typer.echo(f"Predicted again: {patient.patient_id}, {carried} carried to its new cells{lost}{again}.", err=True)
 
 
@@ -220,6 +220,7 @@ def _left(patient: Rebound) -> list[str]:
             {
                 "audit": f"a random audit ({item.n} of {count_of(item.of, 'cell')} named)",
                 "full_review": f"a full review{by}",
+                "signature": f"a signature{by}",
                 "fields_checked": f"{count_of(item.n, 'checked field')}{by}",
                 "flags_answered": f"{count_of(item.n, 'answered flag')}{by}",
             }[item.kind]

@@ -45,6 +45,27 @@ Kind = Literal[
 """``bind`` comes first: the runs that a database is about, with the hashes of their tables."""
 KINDS: tuple[str, ...] = get_args(Kind)
 
+DECIDING: frozenset[Kind] = frozenset(
+    {
+        "relabel",
+        "not_a_cell",
+        "restore",
+        "add",
+        "delete",
+        "split",
+        "merge",
+        "redraw",
+        "audit_answer",
+        "carried",
+        "adjudicate",
+        "withdraw",
+    }
+)
+"""Kinds of event that decide something about one cell: two readers must not do so without seeing each other's."""
+
+SETTLING: frozenset[Kind] = frozenset({"adjudicate", "withdraw"})
+"""Kinds that settle what blinded readers dispute, or take that back; they are never one of these readers' own."""
+
 GENESIS = "0" * 64
 """The hash before the first event."""
 

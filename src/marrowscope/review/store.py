@@ -13,18 +13,17 @@ import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import sqlalchemy as sa
 
 from marrowscope.errors import ReviewError
 from marrowscope.review.database import EVENTS, HEAD, open_engine, reading, writing
-from marrowscope.review.events import ChainFault, Event, Head, canonical, chain_faults, chained
-from marrowscope.review.fold import DECIDING
+from marrowscope.review.events import DECIDING, ChainFault, Event, Head, canonical, chain_faults, chained
 from marrowscope.review.migrations import upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from marrowscope.review.events import Draft, Kind
 
@@ -61,12 +60,21 @@ class ChangedError(ReviewError):
     """The patient changed since it was looked at; nothing was recorded."""
 
 
+class ReplacedError(ChangedError):
+    """The patient is bound to another prediction than the one that was looked at; nothing was recorded."""
+
+    def __init__(self, patient_id: str) -> None:
+        """Say of which patient."""
+        super().__init__(f"patient {patient_id!r}: the run under review was replaced; open the page again")
+
+
 @dataclass(frozen=True, slots=True)
 class _Request:
     drafts: tuple[Draft, ...]
     base: int | None
     unsigned_after: int | None
     alone_after: int | None
+    bound: Mapping[str, int]
     done: Future[Appended]
 
 
@@ -93,19 +101,24 @@ class Store:
         *,
         unsigned_after: int | None = None,
         alone_after: int | None = None,
+        bound: Mapping[str, int] | None = None,
     ) -> Appended:
         """Record ``drafts`` together, or none of them; returns after the commit.
 
         With ``base``, the number of the last event that the reader saw, ConflictError is raised where another reader
-        decided about one of the cells after it. With ``unsigned_after``, LockedError is raised where a patient was
-        signed after that event, and ChangedError where an audit was drawn or readers were assigned. With
+        decided about one of the cells after it, and ChangedError where another reader answered the same flag, checked
+        the same field, or where a full review and a decision of different readers meet. With ``unsigned_after``, the
+        event that the drafts were checked at, LockedError is raised where a patient was signed after it, and
+        ChangedError where an audit was drawn, readers were assigned, or the same reader changed one of the cells. With
         ``alone_after``, ChangedError is raised where anything was recorded about one of the patients after that event:
-        what is to be recorded depends on the whole state.
+        what is to be recorded depends on the whole state. ``bound`` gives patients the event that the caller knows as
+        their last binding: ReplacedError is raised where a later one is recorded. ReviewError for a number beyond the
+        last event.
         """
         if self._closed:
             message = "the review station is closing, and records nothing more; start it again"
             raise ReviewError(message)
-        request = _Request(tuple(drafts), base, unsigned_after, alone_after, Future())
+        request = _Request(tuple(drafts), base, unsigned_after, alone_after, bound or {}, Future())
         self._requests.put(request)
         return request.done.result()
 
@@ -177,10 +190,15 @@ class Store:
 
 def _append(connection: sa.Connection, request: _Request, head: Head) -> Appended:
     """Add the events of one request, or raise before anything is added."""
-    if request.base is not None and (others := _conflicts(connection, request.drafts, request.base)):
-        raise ConflictError(others)
+    for number in (request.base, request.unsigned_after, request.alone_after):
+        if number is not None and number > head.sequence:
+            refuse_unseen(number, head)
+    _refuse_replaced(connection, request.bound)
+    if request.base is not None:
+        _refuse_conflicts(connection, request.drafts, request.base)
     if request.unsigned_after is not None:
         _refuse_signed(connection, request.drafts, request.unsigned_after)
+        _refuse_own(connection, request.drafts, request.unsigned_after)
     if request.alone_after is not None:
         _refuse_changed(connection, request.drafts, request.alone_after)
     events: list[Event] = []
@@ -195,27 +213,94 @@ def _append(connection: sa.Connection, request: _Request, head: Head) -> Appende
     return Appended(tuple(events), last)
 
 
-def _conflicts(connection: sa.Connection, drafts: Sequence[Draft], base: int) -> list[Event]:
-    """Return what other readers decided after ``base`` about the cells of ``drafts``."""
-    found: list[Event] = []
+def refuse_unseen(number: int, head: Head) -> NoReturn:
+    """Raise ReviewError for the number of an event that nobody can have seen: it is not recorded yet."""
+    message = f"found base {number}, expected at most {head.sequence}, the last event of the log; open the page again"
+    raise ReviewError(message)
+
+
+def _refuse_replaced(connection: sa.Connection, bound: Mapping[str, int]) -> None:
+    """Refuse what is about a patient that was bound again after the event that the caller knows."""
+    if not bound:
+        return
+    query = (
+        sa.select(EVENTS.c.new)
+        .where(EVENTS.c.kind == "bind", EVENTS.c.patient_id.in_(["", *sorted(bound)]))
+        .where(EVENTS.c.sequence > sa.bindparam("n"))
+        .order_by(EVENTS.c.sequence)
+    )
+    for known in sorted(set(bound.values())):
+        own = {name for name, sequence in bound.items() if sequence == known}
+        for row in connection.execute(query, {"n": known}):
+            if found := own.intersection(_value(row.new).get("patients", ())):
+                raise ReplacedError(min(found))
+
+
+def _refuse_conflicts(connection: sa.Connection, drafts: Sequence[Draft], base: int) -> None:
+    """Refuse what another reader's events after ``base`` are in the way of: the drafts were made without them."""
+    others = [event for _, events in _since(connection, drafts, base, by_others=True) for event in events]
+    own_cells = {(draft.patient_id, name) for draft in drafts for name in _cells_of(draft)}
+    if on_cells := [e for e in others if any((e.patient_id, name) in own_cells for name in _cells_of(e))]:
+        raise ConflictError(on_cells)
+    own = {(draft.patient_id, subject) for draft in drafts for subject in _subjects_of(draft)}
+    for event in others:
+        if any((event.patient_id, subject) in own for subject in _meets(event)):
+            raise _changed(event.reader, event.kind)
+
+
+def _refuse_own(connection: sa.Connection, drafts: Sequence[Draft], after: int) -> None:
+    """Refuse a second decision of one reader, sent beside the first, about a cell that is no longer as it was."""
+    for own, events in _since(connection, drafts, after, by_others=False):
+        cells = {name for draft in own for name in _cells_of(draft)}
+        for event in events:
+            if event.kind != "relabel" and cells & _cells_of(event):
+                raise _changed(event.reader, event.kind)
+
+
+def _since(
+    connection: sa.Connection, drafts: Sequence[Draft], after: int, *, by_others: bool
+) -> Iterator[tuple[list[Draft], list[Event]]]:
+    """Give the drafts of each patient, with what their readers, or others, recorded about it after an event."""
     for patient_id in sorted({draft.patient_id for draft in drafts}):
         own = [draft for draft in drafts if draft.patient_id == patient_id]
-        cells = {draft.cell_id for draft in own if draft.kind in DECIDING} | {
-            name for draft in own if draft.kind == "merge" for name in draft.new["cells"]
-        }
-        readers = {draft.reader for draft in own}
-        query = (
-            sa.select(EVENTS)
-            .where(
-                EVENTS.c.patient_id == patient_id,
-                EVENTS.c.sequence > base,
-                EVENTS.c.kind.in_(sorted(DECIDING)),
-                EVENTS.c.reader.not_in(sorted(readers)),
-            )
-            .order_by(EVENTS.c.sequence)
-        )
-        found += [event for event in map(_event, connection.execute(query)) if _touched(event) & cells]
-    return found
+        readers = sorted({draft.reader for draft in own})
+        by = EVENTS.c.reader.not_in(readers) if by_others else EVENTS.c.reader.in_(readers)
+        query = sa.select(EVENTS).where(EVENTS.c.patient_id == patient_id, EVENTS.c.sequence > after, by)
+        yield own, [_event(row) for row in connection.execute(query.order_by(EVENTS.c.sequence))]
+
+
+def _cells_of(item: Draft | Event) -> set[str]:
+    """Return the cells that something is decided about; none for what is about the patient as a whole."""
+    if item.kind not in DECIDING:
+        return set()
+    return {item.cell_id or "", *(item.new["cells"] if item.kind == "merge" else ())}
+
+
+def _subjects_of(item: Draft | Event) -> set[tuple[str, str]]:
+    """Return what else can be said by one reader at a time: a flag's answer, a field's check, a full review."""
+    if item.kind in DECIDING:
+        return {("cells", "")}
+    if item.kind == "flag_answered":
+        return {("flag", item.new["flag"])}
+    if item.kind == "field_checked":
+        return {("field", item.new["field_id"])}
+    if item.kind == "comment" and item.new.get("about") is not None and item.cell_id is None:
+        return {("about", item.new["about"])}
+    return {("full_review", "")} if item.kind == "full_review" else set()
+
+
+def _meets(event: Event) -> set[tuple[str, str]]:
+    """Return the subjects that an event is in the way of: a full review is about all cells."""
+    found = _subjects_of(event)
+    if event.kind in DECIDING:
+        return {("full_review", "")}
+    return found | {("cells", "")} if event.kind == "full_review" else found
+
+
+def _changed(reader: str, kind: str) -> ChangedError:
+    return ChangedError(
+        f"{reader} recorded something about this patient meanwhile ({kind}); look at it, then try again"
+    )
 
 
 def _refuse_signed(connection: sa.Connection, drafts: Sequence[Draft], after: int) -> None:
@@ -232,8 +317,7 @@ def _refuse_signed(connection: sa.Connection, drafts: Sequence[Draft], after: in
         return
     if row.kind == "sign":
         raise LockedError(locked_sentence(row.patient_id))
-    message = f"{row.reader} recorded something about this patient meanwhile ({row.kind}); look at it, then try again"
-    raise ChangedError(message)
+    raise _changed(row.reader, row.kind)
 
 
 def locked_sentence(patient_id: str) -> str:
@@ -248,14 +332,7 @@ def _refuse_changed(connection: sa.Connection, drafts: Sequence[Draft], after: i
     )
     row = connection.execute(query.order_by(EVENTS.c.sequence.desc()).limit(1)).one_or_none()
     if row is not None:
-        message = (
-            f"{row.reader} recorded something about this patient meanwhile ({row.kind}); look at it, then try again"
-        )
-        raise ChangedError(message)
-
-
-def _touched(event: Event) -> set[str | None]:
-    return {event.cell_id, *(event.new["cells"] if event.kind == "merge" else ())}
+        raise _changed(row.reader, row.kind)
 
 
 def read_events(

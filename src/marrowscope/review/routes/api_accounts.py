@@ -16,7 +16,7 @@ from marrowscope.review.accounts import (
     read_accounts,
     utc_now,
 )
-from marrowscope.review.fold import DECIDING
+from marrowscope.review.events import DECIDING
 from marrowscope.review.guard import ENTER, INSPECT, MANAGE, RefusedError, address_of, station_of
 from marrowscope.review.live_estimate import hidden_cells
 from marrowscope.review.routes.sent_values import EventNumber, SentPassword, SentValue, ShortText
