@@ -21,7 +21,7 @@ from marrowscope.review.cell_images import CellImages
 from marrowscope.review.decisions import Subject, draft_of
 from marrowscope.review.disputes import DisputeCounts, count_disputes
 from marrowscope.review.events import SETTLING, Draft
-from marrowscope.review.fold import Folding, foreseen
+from marrowscope.review.fold import Folding, Signature, foreseen
 from marrowscope.review.kept_comparisons import KeptComparisons
 from marrowscope.review.live_estimate import audit_view, drawn_audit, looks_left
 from marrowscope.review.progress import Progress
@@ -29,7 +29,7 @@ from marrowscope.review.run_cells import TwoRunsError
 from marrowscope.review.sessions import token_hash
 from marrowscope.review.sign import Chart, checklist, signed_value
 from marrowscope.review.slide_tiles import SlideTiles
-from marrowscope.review.store import LockedError, ReplacedError, locked_sentence, refuse_unseen
+from marrowscope.review.store import LockedError, ReplacedError, TamperedError, locked_sentence, refuse_unseen
 from marrowscope.vocabulary import load_vocabulary
 from marrowscope.wording import count_of
 
@@ -356,6 +356,22 @@ class Station:
             raise ReviewError(message)
         draft = Draft(reader, patient_id, "amend", None, state.signatures[-1].head_hash, {"reason": reason.strip()})
         return self.store.append([draft], alone_after=state.sequence, bound=self._bound(patient_id))
+
+    def signed_version(self, patient_id: str, version: int) -> Signature | None:
+        """Return a signed version, read again from the log; None where there is none of that number.
+
+        Raises TamperedError where its event, or the chain from it, does not verify.
+        """
+        signature = next((item for item in self.state(patient_id).signatures if item.version == version), None)
+        if signature is None:
+            return None
+        event = self.store.signed_event(signature.sequence)
+        if event.hash != signature.head_hash or event.patient_id != patient_id or event.kind != "sign":
+            message = (
+                f"the signed result is not shown: event {event.sequence} is another one than it was; restore a backup"
+            )
+            raise TamperedError(message)
+        return Signature(version, event.sequence, event.reader, event.time_utc, event.hash, event.new or {})
 
     def chart(self, patient_id: str, state: PatientState | None = None) -> Chart:
         """Return what a patient's checklist and signature are about."""

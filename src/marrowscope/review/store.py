@@ -19,8 +19,9 @@ import sqlalchemy as sa
 
 from marrowscope.errors import ReviewError
 from marrowscope.review.database import EVENTS, HEAD, open_engine, reading, writing
-from marrowscope.review.events import DECIDING, ChainFault, Event, Head, canonical, chain_faults, chained
+from marrowscope.review.events import DECIDING, GENESIS, ChainFault, Event, Head, canonical, chain_faults, chained
 from marrowscope.review.migrations import upgrade
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -58,6 +59,10 @@ class LockedError(ReviewError):
 
 class ChangedError(ReviewError):
     """The patient changed since it was looked at; nothing was recorded."""
+
+
+class TamperedError(ReviewError):
+    """What was recorded was changed in the database since."""
 
 
 class ReplacedError(ChangedError):
@@ -136,10 +141,52 @@ class Store:
         with reading(self.engine) as connection:
             return head_of(connection)
 
-    def verify(self) -> list[ChainFault]:
-        """Name each event that was edited, deleted, moved or added; empty for a sound log."""
+    def head_if_one(self) -> Head | None:
+        """Return the head of the chain; None where the database holds none, or several, which only an edit leaves."""
         with reading(self.engine) as connection:
-            return list(chain_faults(read_events(connection), head_of(connection)))
+            rows = connection.execute(sa.select(HEAD.c.sequence, HEAD.c.hash)).all()
+        return Head(rows[0].sequence, rows[0].hash) if len(rows) == 1 else None
+
+    def number_of(self, own_hash: str) -> int | None:
+        """Return the number of the event that has this hash; None where there is none."""
+        with reading(self.engine) as connection:
+            row = connection.execute(sa.select(EVENTS.c.sequence).where(EVENTS.c.hash == own_hash)).first()
+        return row.sequence if row is not None and isinstance(row.sequence, int) else None
+
+    def verify(self) -> list[ChainFault]:
+        """Name each event that was edited, deleted, moved or added; empty for a sound log.
+
+        A tail that was deleted, with the head set back, leaves a chain that is sound: only the head that was noted
+        elsewhere, in a signed document for example, tells of it.
+        """
+        with reading(self.engine) as connection:
+            heads = [Head(row.sequence, row.hash) for row in connection.execute(sa.select(HEAD).order_by(HEAD.c.id))]
+            rows = connection.execute(sa.select(EVENTS).order_by(EVENTS.c.sequence)).yield_per(_ROWS_AT_ONCE)
+            strange: list[ChainFault] = []
+            faults = list(chain_faults(_sound_rows(rows, strange), heads[0] if len(heads) == 1 else None))
+        if len(heads) != 1:
+            sentence = f"the log has {count_of(len(heads), 'head')} of the chain, and must have one"
+            strange.append(ChainFault(0, "added" if heads else "deleted", sentence))
+        named = {fault.sequence for fault in faults}
+        return [*(fault for fault in strange if fault.kind != "edited" or fault.sequence not in named), *faults]
+
+    def signed_event(self, sequence: int) -> Event:
+        """Return a signing event as it was recorded; ReviewError where it, or the chain after it, was changed since."""
+        with reading(self.engine) as connection:
+            before = connection.execute(
+                sa.select(EVENTS.c.sequence, EVENTS.c.hash).where(EVENTS.c.sequence == sequence - 1)
+            ).one_or_none()
+            last = Head(before.sequence, before.hash) if before else Head(0, GENESIS)
+            events = list(read_events(connection, after=sequence - 1))
+            fault = next(iter(chain_faults(events, head_of(connection), last)), None)
+        if fault is not None or not events or events[0].sequence != sequence:
+            said = fault.sentence if fault else f"event {sequence} is missing"
+            message = (
+                f"the signed result is not shown: {said}; ask `marrowscope review verify` what was changed, and "
+                "restore a backup"
+            )
+            raise TamperedError(message)
+        return events[0]
 
     def close(self) -> None:
         """Record what waits, then close the database."""
@@ -351,10 +398,12 @@ def read_events(
 def head_of(connection: sa.Connection, *, lock: bool = False) -> Head:
     """Read the head of the chain; ``lock`` keeps others from adding to it until the transaction ends."""
     query = sa.select(HEAD.c.sequence, HEAD.c.hash)
-    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
-    if row is None:
-        message = "found no head of the chain in the review database, expected one row; restore a backup"
+    rows = connection.execute(query.with_for_update() if lock else query).all()
+    if len(rows) != 1:
+        found = "no head" if not rows else count_of(len(rows), "head")
+        message = f"found {found} of the chain in the review database, expected one row; restore a backup"
         raise ReviewError(message)
+    row = rows[0]
     return Head(row.sequence, row.hash)
 
 
@@ -383,6 +432,41 @@ def _event(row: Any) -> Event:  # noqa: ANN401 - a row of EVENTS
 def _value(text: str) -> Any:  # noqa: ANN401 - any value of JSON
     """Read a stored value; text that is no JSON, which only an edit leaves, is taken as text and fails its hash."""
     try:
-        return json.loads(text)
-    except ValueError:
-        return {"edited": text}
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, TypeError, RecursionError):
+        return {"edited": str(text)}
+
+
+def _no_constant(name: str) -> NoReturn:
+    message = f"{name} is no value of JSON"
+    raise ValueError(message)
+
+
+def _sound_rows(rows: Iterable[Any], strange: list[ChainFault]) -> Iterator[Event]:
+    """Give the events of rows that the station can have written; the others go to ``strange``, by their content."""
+    for row in rows:
+        values = row._mapping  # noqa: SLF001  SQLAlchemy's documented name for a row as a mapping
+        number = values["sequence"]
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            sentence = f"a row has the number {number!r}, which no event has: it was added"
+            strange.append(ChainFault(number if isinstance(number, int) else 0, "added", sentence))
+        elif wrong := [name for name, value in values.items() if not _is_written(name, value)]:
+            sentence = f"event {number} has no text that the station writes in {', '.join(wrong)}: it was edited"
+            strange.append(ChainFault(number, "edited", sentence))
+            yield _event(row)
+        else:
+            yield _event(row)
+
+
+def _is_written(name: str, value: object) -> bool:
+    """Whether a column holds what the station writes there: text, and canonical JSON where it holds values."""
+    if name == "sequence" or (name == "cell_id" and value is None):
+        return True
+    if not isinstance(value, str):
+        return False
+    if name not in {"old", "new", "model_value"}:
+        return True
+    try:
+        return canonical(_value(value)) == value
+    except (ReviewError, RecursionError):
+        return False
