@@ -317,7 +317,7 @@ def test_audits_reviews_and_checks_stay_with_their_prediction_and_are_listed(
     assert view is not None
     order = view.order[:2]
     case.decide(*({"kind": "audit_answer", "cell_id": name, "new": "N"} for name in order))
-    case.station.store.append([Draft("Ada", "P1", "full_review", None, None, True)])  # of a version that took it so
+    case.station.store.append([Draft("Ada", "P1", "full_review", new=True)])  # of a version that took it so
     case.decide(
         {"kind": "field_checked", "new": {"field_id": "P1/field_0"}},
         *({"kind": "flag_answered", "new": {"flag": flag, "answer": "seen"}} for flag in flags),

@@ -21,7 +21,8 @@ from marrowscope.review.run_cells import RunCells
 from marrowscope.review.sessions import begin_session
 from marrowscope.review.station import Station
 from marrowscope.review.store import ChangedError, ConflictError, ReplacedError, Store, TamperedError
-from tests.fake_runs import TWO_PATIENTS, write_run
+from tests.conftest import TWO_PATIENTS
+from tests.fake_runs import write_run
 from tests.review.stations import Browser, enter, new_client
 from tests.review.test_sign import answer_flags, make_ready, name_all, sign
 
@@ -49,7 +50,7 @@ def three(station: Station) -> tuple[Browser, Browser, Browser]:
     return as_reader(station, "ada"), as_reader(station, "bo"), as_reader(station, "cy")
 
 
-def predicted_again(run: FakeRun, tmp_path: Path) -> None:
+def predicted_again(run: FakeRun) -> None:
     run.cells = [
         {
             **cell,
@@ -71,7 +72,7 @@ def test_a_station_whose_run_was_replaced_records_nothing_more(
     cell_id = next(iter(before.state("P1").cells))
     before.decide("P1", "Ada", [Decision("relabel", cell_id, "N1")], 1)
     checked = before.state("P1").sequence
-    predicted_again(run, tmp_path)
+    predicted_again(run)
     after = Station(RunCells([run.folder]), Store(database_url), lone_reader="Ada")
     head = after.store.head()
     late = Decision("relabel", next(iter(before.patient("P2").frozen)).cell_id, "R")
@@ -129,7 +130,7 @@ def test_who_decided_after_a_full_review_withdraws_it_and_is_named(
 
 
 def test_a_cell_without_a_name_keeps_a_full_review_from_standing(browser: Browser, station: Station) -> None:
-    station.store.append([Draft("Ada", "P1", "full_review", None, None, True)])
+    station.store.append([Draft("Ada", "P1", "full_review", new=True)])
     assert station.state("P1").full_review_by is None
     assert browser.decide("P1", {"kind": "full_review"}).status_code == 400
     name_all(browser)
@@ -221,7 +222,7 @@ def test_values_that_break_a_check_are_refused_with_a_sentence(browser: Browser,
         answer = browser.decide("P1", event)
         assert (answer.status_code, "nothing was recorded" in answer.json()["error"]) == (400, True), event
     station.runs_root = station.cells.runs[0].folder.parent
-    answer = browser.post("/api/runs", {"folder": "a\0b"})
+    answer = browser.post("/api/runs", {"path": "a\0b"})
     assert (answer.status_code, "no path has" in answer.json()["error"]) == (400, True), answer.text
 
 

@@ -206,10 +206,13 @@ class Station:
             if len(self._foldings) > _MOST_FOLDINGS:
                 self._foldings.popitem(last=False)
         with lock:
+            is_replaced = False
             for event in self.store.events(patient_id, after=folding.sequence):
-                if event.kind == "bind" and event.sequence > self._bindings[patient_id].sequence:
-                    raise ReplacedError(patient_id)
-                folding.apply(event)
+                is_replaced |= event.kind == "bind" and event.sequence > self._bindings[patient_id].sequence
+                if not is_replaced:
+                    folding.apply(event)
+            if is_replaced:
+                raise ReplacedError(patient_id)
             return folding.state()
 
     def dispute_counts(self, patient_id: str, sequence: int) -> DisputeCounts:
