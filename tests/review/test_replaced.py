@@ -289,9 +289,7 @@ def test_a_signature_is_not_served_where_the_chain_after_it_was_changed(browser:
         station.signed_version("P1", 1)
 
 
-def test_another_readers_decision_about_a_cell_is_still_a_conflict(
-    three: tuple[Browser, ...], station: Station
-) -> None:
+def test_another_readers_decision_about_a_cell_is_still_a_conflict(station: Station) -> None:
     cell_id = station.patient("P1").frozen[0].cell_id
     base = station.store.head().sequence
     station.decide("P1", "ada", [Decision("relabel", cell_id, "R")], base)

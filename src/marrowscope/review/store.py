@@ -7,19 +7,19 @@ several servers write to one PostgreSQL.
 
 from __future__ import annotations
 
-import json
 import queue
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import sqlalchemy as sa
 
 from marrowscope.errors import ReviewError
 from marrowscope.review.database import EVENTS, HEAD, open_engine, reading, writing
-from marrowscope.review.events import DECIDING, GENESIS, ChainFault, Event, Head, canonical, chain_faults, chained
+from marrowscope.review.events import DECIDING, GENESIS, ChainFault, Event, Head, chain_faults, chained
+from marrowscope.review.log_rows import ROWS_AT_ONCE, event_of, head_of, read_events, row_of, sound_rows, value_of
 from marrowscope.review.migrations import upgrade
 from marrowscope.wording import count_of
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _MOST_TOGETHER = 64
 """Requests that one commit holds at most."""
-_ROWS_AT_ONCE = 2000
 _SETTLING = ("sign", "audit_drawn", "assign")
 """Kinds of event that change which decisions are allowed."""
 
@@ -161,9 +160,9 @@ class Store:
         """
         with reading(self.engine) as connection:
             heads = [Head(row.sequence, row.hash) for row in connection.execute(sa.select(HEAD).order_by(HEAD.c.id))]
-            rows = connection.execute(sa.select(EVENTS).order_by(EVENTS.c.sequence)).yield_per(_ROWS_AT_ONCE)
+            rows = connection.execute(sa.select(EVENTS).order_by(EVENTS.c.sequence)).yield_per(ROWS_AT_ONCE)
             strange: list[ChainFault] = []
-            faults = list(chain_faults(_sound_rows(rows, strange), heads[0] if len(heads) == 1 else None))
+            faults = list(chain_faults(sound_rows(rows, strange), heads[0] if len(heads) == 1 else None))
         if len(heads) != 1:
             sentence = f"the log has {count_of(len(heads), 'head')} of the chain, and must have one"
             strange.append(ChainFault(0, "added" if heads else "deleted", sentence))
@@ -279,7 +278,7 @@ def _refuse_replaced(connection: sa.Connection, bound: Mapping[str, int]) -> Non
     for known in sorted(set(bound.values())):
         own = {name for name, sequence in bound.items() if sequence == known}
         for row in connection.execute(query, {"n": known}):
-            if found := own.intersection(_value(row.new).get("patients", ())):
+            if found := own.intersection(value_of(row.new).get("patients", ())):
                 raise ReplacedError(min(found))
 
 
@@ -313,7 +312,7 @@ def _since(
         readers = sorted({draft.reader for draft in own})
         by = EVENTS.c.reader.not_in(readers) if by_others else EVENTS.c.reader.in_(readers)
         query = sa.select(EVENTS).where(EVENTS.c.patient_id == patient_id, EVENTS.c.sequence > after, by)
-        yield own, [_event(row) for row in connection.execute(query.order_by(EVENTS.c.sequence))]
+        yield own, [event_of(row) for row in connection.execute(query.order_by(EVENTS.c.sequence))]
 
 
 def _cells_of(item: Draft | Event) -> set[str]:
@@ -380,93 +379,3 @@ def _refuse_changed(connection: sa.Connection, drafts: Sequence[Draft], after: i
     row = connection.execute(query.order_by(EVENTS.c.sequence.desc()).limit(1)).one_or_none()
     if row is not None:
         raise _changed(row.reader, row.kind)
-
-
-def read_events(
-    connection: sa.Connection, patient_id: str | None = None, after: int = 0, kind: Kind | None = None
-) -> Iterator[Event]:
-    """Read events on an open connection, as ``Store.events`` does."""
-    query = sa.select(EVENTS).where(EVENTS.c.sequence > after).order_by(EVENTS.c.sequence)
-    if patient_id is not None:
-        query = query.where(EVENTS.c.patient_id == patient_id)
-    if kind is not None:
-        query = query.where(EVENTS.c.kind == kind)
-    result = connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})
-    yield from map(_event, result)
-
-
-def head_of(connection: sa.Connection, *, lock: bool = False) -> Head:
-    """Read the head of the chain; ``lock`` keeps others from adding to it until the transaction ends."""
-    query = sa.select(HEAD.c.sequence, HEAD.c.hash)
-    rows = connection.execute(query.with_for_update() if lock else query).all()
-    if len(rows) != 1:
-        found = "no head" if not rows else count_of(len(rows), "head")
-        message = f"found {found} of the chain in the review database, expected one row; restore a backup"
-        raise ReviewError(message)
-    row = rows[0]
-    return Head(row.sequence, row.hash)
-
-
-def row_of(event: Event) -> dict[str, Any]:
-    """Return the row that the table of events holds of an event."""
-    return {
-        "sequence": event.sequence,
-        "time_utc": event.time_utc,
-        "reader": event.reader,
-        "patient_id": event.patient_id,
-        "cell_id": event.cell_id,
-        "kind": event.kind,
-        "old": canonical(event.old),
-        "new": canonical(event.new),
-        "model_value": canonical(event.model_value),
-        "previous_hash": event.previous_hash,
-        "hash": event.hash,
-    }
-
-
-def _event(row: Any) -> Event:  # noqa: ANN401 - a row of EVENTS
-    values = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's documented name for a row as a mapping
-    return Event(**{**values, **{name: _value(values[name]) for name in ("old", "new", "model_value")}})
-
-
-def _value(text: str) -> Any:  # noqa: ANN401 - any value of JSON
-    """Read a stored value; text that is no JSON, which only an edit leaves, is taken as text and fails its hash."""
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except (ValueError, TypeError, RecursionError):
-        return {"edited": str(text)}
-
-
-def _no_constant(name: str) -> NoReturn:
-    message = f"{name} is no value of JSON"
-    raise ValueError(message)
-
-
-def _sound_rows(rows: Iterable[Any], strange: list[ChainFault]) -> Iterator[Event]:
-    """Give the events of rows that the station can have written; the others go to ``strange``, by their content."""
-    for row in rows:
-        values = row._mapping  # noqa: SLF001  SQLAlchemy's documented name for a row as a mapping
-        number = values["sequence"]
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            sentence = f"a row has the number {number!r}, which no event has: it was added"
-            strange.append(ChainFault(number if isinstance(number, int) else 0, "added", sentence))
-        elif wrong := [name for name, value in values.items() if not _is_written(name, value)]:
-            sentence = f"event {number} has no text that the station writes in {', '.join(wrong)}: it was edited"
-            strange.append(ChainFault(number, "edited", sentence))
-            yield _event(row)
-        else:
-            yield _event(row)
-
-
-def _is_written(name: str, value: object) -> bool:
-    """Whether a column holds what the station writes there: text, and canonical JSON where it holds values."""
-    if name == "sequence" or (name == "cell_id" and value is None):
-        return True
-    if not isinstance(value, str):
-        return False
-    if name not in {"old", "new", "model_value"}:
-        return True
-    try:
-        return canonical(_value(value)) == value
-    except (ReviewError, RecursionError):
-        return False
