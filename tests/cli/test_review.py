@@ -62,12 +62,23 @@ def test_verify_says_that_a_log_is_sound(folder: Path) -> None:
         ("DELETE FROM events WHERE sequence = 3", "Deleted: event 3 is missing"),
         ("DELETE FROM events WHERE sequence > 2", "Deleted: events 3 to 4 are missing"),
         ("UPDATE events SET new = 'no JSON' WHERE sequence = 2", "Edited: event 2"),
+        ("INSERT INTO head SELECT 2, sequence, hash FROM head", "Added: the log has 2 heads of the chain"),
+        ("UPDATE events SET sequence = 'abc' WHERE sequence = 4", "Added: a row has the number 'abc'"),
     ],
 )
 def test_verify_names_what_was_tampered_with(folder: Path, statement: str, said: str) -> None:
     tamper(folder, statement)
     result = run("verify", folder)
     assert (result.exit_code, said in result.output) == (1, True), result.output
+
+
+def test_a_tail_that_was_deleted_with_the_head_set_back_is_told_by_the_head_of_a_document(folder: Path) -> None:
+    head = json.loads(run("verify", folder, "--json").output)["head"]
+    back = "UPDATE head SET sequence = 2, hash = (SELECT hash FROM events WHERE sequence = 2)"
+    tamper(folder, "DELETE FROM events WHERE sequence > 2", back)
+    assert run("verify", folder).exit_code == 0, "the database alone cannot know"
+    result = run("verify", folder, "--head", head)
+    assert (result.exit_code, "no longer in this log" in result.output) == (1, True)
 
 
 def test_verify_names_events_that_changed_places(folder: Path) -> None:

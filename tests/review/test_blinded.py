@@ -55,6 +55,14 @@ def relabel(cell_id: str, code: str) -> dict[str, str]:
     return {"kind": "relabel", "cell_id": cell_id, "new": code}
 
 
+def name_all(browser: Browser, code: str = "N") -> None:
+    """Name every cell of P1 that has no name in this reader's sight."""
+    seen = browser.json("/api/patients/P1/cells")
+    columns = zip(seen["cell_id"], seen["code"], seen["removed"], strict=True)
+    events = [relabel(cell_id, code) for cell_id, named, removed in columns if named is None and removed is None]
+    assert not events or browser.decide("P1", *events).status_code == 200
+
+
 def drawn(station: Station, radius: float, code: str | None = "J") -> dict[str, Any]:
     """Return the decision that adds a cell to an empty place of P1's first field."""
     field_id = station.patient("P1").frozen[0].field_id
@@ -143,8 +151,11 @@ def test_no_reader_overwrites_another_or_what_was_adjudicated(
 ) -> None:
     first, second, third = (cell.cell_id for cell in station.patient("P1").frozen[:3])
     ada, bo, dee = (assigned(name) for name in ("ada", "bo", "dee"))
-    ada.decide("P1", relabel(first, "N"), relabel(second, "R"), {"kind": "full_review"})
-    bo.decide("P1", relabel(first, "N1"), relabel(second, "R"), {"kind": "not_a_cell", "cell_id": third})
+    ada.decide("P1", relabel(first, "N"), relabel(second, "R"))
+    bo.decide("P1", relabel(first, "N1"), relabel(second, "R"), relabel(third, "N"))
+    for reader in (ada, bo):
+        name_all(reader)
+    assert ada.decide("P1", {"kind": "full_review"}).status_code == 200
     state = station.state("P1")
     assert [state.cells[name].code for name in (first, second)] == [None, "R"], "who came last has not won"
     assert state.disputed == {first}
@@ -155,11 +166,17 @@ def test_no_reader_overwrites_another_or_what_was_adjudicated(
         assert (beside.status_code, "'adjudicate', by a signer" in beside.json()["error"]) == (400, True)
     assert dee.decide("P1", adjudicate(first, None)).status_code == 200
     bo.decide("P1", relabel(first, "N2"), {"kind": "full_review"})
+    assert dee.decide("P1", adjudicate(first, None)).status_code == 200
     state = station.state("P1")
     assert not state.disputed
     assert state.cells[first].removed == "not_a_cell"
     assert state.full_review_by == "ada, bo"
+    assert {item.reader for item in state.decided} == {"ada", "bo", "dee"}, "who adjudicates confirms as well"
     assert ada.json("/api/patients/P1/cells")["code"][:2] == ["N", "R"]
+    bo.decide("P1", relabel(second, "N5"))
+    assert station.state("P1").full_review_by is None, "bo decided after saying that all was seen"
+    assert bo.decide("P1", {"kind": "full_review"}).status_code == 200
+    assert station.state("P1").full_review_by == "ada, bo", "ada's word stood"
 
 
 def test_a_cell_that_one_reader_alone_drew_is_disputed(assigned: Callable[[str], Browser], station: Station) -> None:
@@ -347,17 +364,22 @@ def test_the_worklist_says_who_is_assigned_and_who_has_finished(
 ) -> None:
     first = station.patient("P1").frozen[0].cell_id
     n = station.cells.rows["P1"].n_cells
-    assigned("ada").decide("P1", relabel(first, "N"), {"kind": "full_review"})
+    name_all(assigned("ada"))
+    assert assigned("ada").decide("P1", {"kind": "full_review"}).status_code == 200
 
     def readings(name: str) -> list[tuple[str, int, bool]]:
         line = next(line for line in assigned(name).json("/api/worklist") if line["patient_id"] == "P1")
         assert all(reading["n_cells"] == n for reading in line["readings"])
         return [(item["reader"], item["n_reviewed"], item["finished"]) for item in line["readings"]]
 
-    assert readings("dee") == [("ada", 1, True), ("bo", 0, False)]
+    assert readings("dee") == [("ada", n, True), ("bo", 0, False)]
     assert readings("bo") == [("bo", 0, False)], "a blinded reader is not told how far the other one is"
     assigned("ada").decide("P1", {"kind": "full_review", "new": False})
-    assert readings("dee")[0] == ("ada", 1, False)
+    assert readings("dee")[0] == ("ada", n, False)
+    assigned("ada").decide("P1", {"kind": "full_review"})
+    assert readings("dee")[0] == ("ada", n, True)
+    assigned("ada").decide("P1", relabel(first, "R"))
+    assert readings("dee")[0] == ("ada", n, False), "a later decision takes it back"
     assert [item["name"] for item in assigned("dee").json("/api/readers")] == ["ada", "bo", "cy", "dee"]
     assigned("bo").get("/api/patients/P1/cells")
     assert assigned("ada").json("/api/worklist")[0]["opened_by"] == ["ada"], "nor that bo looks at it now"
@@ -370,7 +392,8 @@ def test_one_blinded_reader_alone_sees_no_call_and_disputes_nothing(
     assert dee.post("/api/assign", {"patients": ["P1"], "readers": ["ada"]}).status_code == 200
     ada, cell_id = as_reader("ada"), station.patient("P1").frozen[0].cell_id
     assert set(ada.json("/api/patients/P1/cells")["model_category"]) == {None}
-    assert ada.decide("P1", relabel(cell_id, "N"), {"kind": "full_review"}).status_code == 200
+    name_all(ada)
+    assert ada.decide("P1", {"kind": "full_review"}).status_code == 200
     state = station.state("P1")
     assert (state.cells[cell_id].code, state.full_review_by, state.disputed) == ("N", "ada", frozenset())
 

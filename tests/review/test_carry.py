@@ -59,6 +59,14 @@ class Case:
         recorded: dict[str, Any] = answer.json()
         return recorded
 
+    def name_all(self, code: str = "N") -> list[dict[str, Any]]:
+        """Return the decisions that name every cell that has no name."""
+        return [
+            {"kind": "relabel", "cell_id": cell.cell_id, "new": code}
+            for cell in self.station.state("P1").present
+            if cell.code is None
+        ]
+
     def cell(self, cell_id: str) -> ReviewedCell:
         return self.station.state("P1").cells[cell_id]
 
@@ -201,16 +209,36 @@ def test_merged_cells_go_along_as_one(case: Case) -> None:
     }
 
 
-def test_nothing_is_signed_or_reviewed_in_full_again_by_itself(case: Case) -> None:
-    case.decide({"kind": "full_review"}, {"kind": "comment", "new": {"text": "enough cells", "about": "adequacy"}})
+def told(capsys: pytest.CaptureFixture[str], case: Case) -> str:
+    _tell_rebound(case.station)
+    return capsys.readouterr().err
+
+
+def test_nothing_is_signed_or_reviewed_in_full_again_by_itself(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    case.decide(
+        *case.name_all(),
+        {"kind": "full_review"},
+        {"kind": "comment", "new": {"text": "enough cells", "about": "adequacy"}},
+    )
     case.station.store.append([Draft("Ada", "P1", "sign", None, None, {"version": 1})])
     assert case.browser.json("/api/worklist")[0]["status"] == "signed"
     case.again()
     state = case.station.state("P1")
-    assert (state.is_locked, state.full_review_by, len(state.signatures)) == (False, None, 1)
+    assert (state.is_locked, state.full_review_by, len(state.signatures)) == (True, None, 1)
     assert [comment.text for comment in state.comments] == ["enough cells"]
-    assert case.browser.json("/api/worklist")[0]["status"] == "amending"
+    assert case.browser.json("/api/worklist")[0]["status"] == "signed", "a prediction amends nothing"
     assert [item.was_signed for item in case.station.rebound] == [True, False]
+    assert LeftBehind("signature", ("Ada",), 1) in state.left_behind
+    assert "stays signed and locked until it is amended" in told(capsys, case)
+    refused = case.browser.decide("P1", {"kind": "relabel", "cell_id": next(iter(state.cells)), "new": "N5"})
+    assert (refused.status_code, "amend the result first" in refused.json()["error"]) == (409, True)
+    case.again(2.0, prefix="third")
+    assert case.station.state("P1").is_locked, "nor does a second one"
+    assert [item.was_signed for item in case.station.rebound] == [True, False]
+    assert case.browser.post("/api/patients/P1/amend", {"reason": "predicted again"}).status_code == 200
+    state = case.station.state("P1")
+    assert (state.is_locked, state.amend_reason) == (False, "predicted again")
+    assert case.browser.json("/api/worklist")[0]["status"] == "amending"
 
 
 def test_blinded_decisions_go_along_as_their_readers_own(case: Case) -> None:
@@ -226,7 +254,9 @@ def test_blinded_decisions_go_along_as_their_readers_own(case: Case) -> None:
     station = case.station
     station.decide("P1", "Ada", relabels("N", "R", "E"), 0, is_blinded=True)
     station.decide("P1", "Bo", relabels("N1", "R", "N2"), 0, is_blinded=True)
-    station.decide("P1", "Dee", [Decision("adjudicate", name, "N5") for name in (names[2], added)], 10**6)
+    station.decide(
+        "P1", "Dee", [Decision("adjudicate", name, "N5") for name in (names[2], added)], station.store.head().sequence
+    )
     assert station.state("P1").disputed == {names[0]}
     for prefix, shift in (("new", 1.0), ("third", 2.0)):
         case.again(shift, prefix=prefix)
@@ -253,7 +283,9 @@ def test_an_adjudication_that_was_taken_back_is_not_carried(case: Case) -> None:
 
     def dee(kind: str, *cells: str) -> None:
         new = "N5" if kind == "adjudicate" else None
-        case.station.decide("P1", "Dee", [Decision(kind, name, new) for name in cells], 10**6)
+        case.station.decide(
+            "P1", "Dee", [Decision(kind, name, new) for name in cells], case.station.store.head().sequence
+        )
 
     dee("adjudicate", *names)
     dee("withdraw", first, names[3])
@@ -285,8 +317,8 @@ def test_audits_reviews_and_checks_stay_with_their_prediction_and_are_listed(
     assert view is not None
     order = view.order[:2]
     case.decide(*({"kind": "audit_answer", "cell_id": name, "new": "N"} for name in order))
+    case.station.store.append([Draft("Ada", "P1", "full_review", new=True)])  # of a version that took it so
     case.decide(
-        {"kind": "full_review"},
         {"kind": "field_checked", "new": {"field_id": "P1/field_0"}},
         *({"kind": "flag_answered", "new": {"flag": flag, "answer": "seen"}} for flag in flags),
     )
@@ -313,7 +345,8 @@ def test_audits_reviews_and_checks_stay_with_their_prediction_and_are_listed(
     )
     assert f"1 checked field by Ada, {count_of(len(flags), 'answered flag')} by Ada" in said
     assert "P2, 0 decisions carried to its new cells." in said
-    case.decide({"kind": "full_review"}, {"kind": "full_review", "new": False})
+    case.decide(*case.name_all(), {"kind": "full_review"}, {"kind": "full_review", "new": False})
+    case.decide({"kind": "full_review"}, {"kind": "relabel", "cell_id": next(iter(state.cells)), "new": "R"})
     case.again(2.0, prefix="third")
     state = case.station.state("P1")
     assert list(state.left_behind) == expected, "what was taken back is not listed, and what was listed stays"
@@ -324,7 +357,8 @@ def test_a_blinded_reader_is_told_only_what_is_the_own_of_what_stayed(case: Case
     case.station.store.append([Draft("Dee", "P1", "assign", None, None, {"readers": ["Ada", "Bo"]})])
     lost = case.cells[0].cell_id
     for reader, code in (("Ada", "N"), ("Bo", "R")):
-        decisions = [Decision("relabel", lost, code), Decision("full_review")]
+        cells = case.station.state("P1", reader).cells
+        decisions = [*(Decision("relabel", name, code) for name in cells), Decision("full_review")]
         case.station.decide("P1", reader, decisions, 0, is_blinded=True)
     case.again(drop={lost})
     for reader in ("Ada", "Bo"):
@@ -338,12 +372,12 @@ def test_a_blinded_reader_is_told_only_what_is_the_own_of_what_stayed(case: Case
 def test_a_name_from_before_an_adjudication_that_was_taken_back_settles_nothing(case: Case) -> None:
     name = case.cells[0].cell_id
     case.station.store.append([Draft("Dee", "P1", "assign", None, None, {"readers": ["Ada", "Bo"]})])
-    case.station.decide("P1", "Dee", [Decision("relabel", name, "N2")], 10**6)
+    case.station.decide("P1", "Dee", [Decision("relabel", name, "N2")], case.station.store.head().sequence)
     for reader, code in (("Ada", "N"), ("Bo", "R")):
         case.station.decide("P1", reader, [Decision("relabel", name, code)], 0, is_blinded=True)
     for kind in ("adjudicate", "withdraw"):
         new = "N5" if kind == "adjudicate" else None
-        case.station.decide("P1", "Dee", [Decision(kind, name, new)], 10**6)
+        case.station.decide("P1", "Dee", [Decision(kind, name, new)], case.station.store.head().sequence)
     assert case.station.state("P1").disputed == {name}
     case.again()
     assert case.station.state("P1").disputed == {f"new-{name}"}

@@ -69,7 +69,7 @@ def stopped(cluster: Cluster) -> Iterator[None]:
 
 def post(browser: Browser, cell_id: str, code: str = "N1") -> tuple[int, str]:
     events = [{"kind": "relabel", "cell_id": cell_id, "new": code}]
-    answer = browser.post("/api/patients/P1/events", {"base": 10**6, "events": events})
+    answer = browser.post("/api/patients/P1/events", {"base": 0, "events": events})
     return answer.status_code, answer.json().get("error", "")
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marrowscope.errors import ReviewError
 from marrowscope.review.events import GENESIS, Draft, Event, Head, Kind, chained
 from marrowscope.review.fold import Folding, FrozenCell, fold
 
@@ -64,9 +62,13 @@ def test_split_and_merge_put_others_in_the_place_of_cells() -> None:
     }
 
 
-def test_an_event_about_a_cell_of_another_run_is_no_silent_nothing() -> None:
-    with pytest.raises(ReviewError, match="found no cell 'c9' of patient 'P1' in the run"):
-        fold("P1", FROZEN, chain(("relabel", "c9", "N")))
+def test_an_event_about_a_cell_of_another_run_is_named_and_the_rest_is_shown() -> None:
+    merged = {"field_id": "f1", "contour_xy": [0, 0, 9, 0, 9, 9], "cells": ["c1", "c9"]}
+    events = chain(("relabel", "c9", "N"), ("merge", "m", merged), ("relabel", "c0", "R"))
+    state = fold("P1", FROZEN, events)
+    assert [event.sequence for event in state.misplaced] == [1, 2]
+    assert (state.cells["c0"].code, state.cells["c1"].removed, "m" in state.cells) == ("R", None, False)
+    assert state.sequence == 3
 
 
 def test_decisions_before_the_patient_was_bound_again_are_left_out() -> None:

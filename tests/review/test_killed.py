@@ -54,7 +54,7 @@ def decide_until_killed(address: str, cookies: dict[str, str], csrf: str, own: l
     with httpx.Client(base_url=address, cookies=cookies, headers={"X-CSRF-Token": csrf}) as client:
         for index in range(100_000):
             cell_id, code = own[index % len(own)], ("N", "N1", "N2", "R")[index % 4]
-            body = {"base": 10**9, "events": [{"kind": "relabel", "cell_id": cell_id, "new": code}]}
+            body = {"base": 0, "events": [{"kind": "relabel", "cell_id": cell_id, "new": code}]}
             try:
                 answer = client.post("/api/patients/P1/events", json=body)
             except httpx.HTTPError:

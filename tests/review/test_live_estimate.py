@@ -223,10 +223,10 @@ def test_whole_fields_that_were_checked_add_the_missed_cells(browser: Browser, s
 def test_a_full_review_gives_x_of_n_without_the_machine(browser: Browser, station: Station) -> None:
     frozen = station.patient("P1").frozen
     events = [{"kind": "relabel", "cell_id": cell.cell_id, "new": truth(station, cell.cell_id)} for cell in frozen]
-    browser.decide("P1", *events[1:], {"kind": "full_review"})
-    full = browser.json("/api/patients/P1/estimate")["full"]
-    assert (full["n_unnamed"], full["ratio"]) == (1, None)
-    browser.decide("P1", events[0])
+    refused = browser.decide("P1", *events[1:], {"kind": "full_review"})
+    assert (refused.status_code, "1 cell without a name" in refused.json()["error"]) == (400, True)
+    assert browser.json("/api/patients/P1/estimate")["full"] is None
+    browser.decide("P1", *events, {"kind": "full_review"})
     full = browser.json("/api/patients/P1/estimate")["full"]
     assert (full["confirmed_by"], full["ratio"]["x"]) == ("Ada", sum(cell.category == "N" for cell in frozen))
     assert full["ratio"]["found_cells_only"] is True

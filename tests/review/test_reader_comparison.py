@@ -85,7 +85,7 @@ def test_the_command_writes_what_blinded_readers_said_also_after_adjudication(st
     for reader, codes in (("Ada", ("N", "R")), ("Bo", ("N1", "R"))):
         named = [Decision("relabel", cell, code) for cell, code in zip((first, second), codes, strict=True)]
         station.decide("P1", reader, named, 0, is_blinded=True)
-    station.decide("P1", "Dee", [Decision("adjudicate", first, "N1")], 10**6)
+    station.decide("P1", "Dee", [Decision("adjudicate", first, "N1")], station.store.head().sequence)
     run = station.cells.runs[0].folder
     words = ["review", "agreement", str(tmp_path / "review"), str(run), "--out", str(tmp_path / "readers")]
     result = CliRunner().invoke(app, words)

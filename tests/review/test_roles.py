@@ -83,7 +83,7 @@ RULES: dict[tuple[str, str], str] = {
 GUARDED = [(method, path) for (method, path), rule in RULES.items() if rule != "public"]
 CHANGING = [(method, path) for method, path in GUARDED if method != "GET"]
 BODIES: dict[str, dict[str, Any]] = {
-    "/api/patients/{patient_id}/events": {"base": 10**6, "events": [{"kind": "open"}]},
+    "/api/patients/{patient_id}/events": {"base": 0, "events": [{"kind": "open"}]},
     "/api/patients/{patient_id}/sign": {"base": 0},
     "/api/patients/{patient_id}/amend": {"reason": "a reason"},
     "/api/assign": {"patients": ["P2"], "readers": []},

@@ -78,9 +78,10 @@ def test_the_checklist_names_what_is_lacking_until_all_is_done(browser: Browser,
     answer = sign(browser)
     assert answer.status_code == 400
     assert "neither a full review nor a random audit is done (none was drawn)" in answer.json()["error"]
-    browser.decide("P1", {"kind": "full_review"})
-    assert "named" in lacking(browser), "a full review needs a name for every cell"
+    refused = browser.decide("P1", {"kind": "full_review"})
+    assert (refused.status_code, "a name for every cell first" in refused.json()["error"]) == (400, True)
     name_all(browser)
+    assert browser.decide("P1", {"kind": "full_review"}).status_code == 200
     browser.decide("P1", {"kind": "comment", "new": {"text": "fine", "about": "adequacy"}})
     answer_flags(browser, station)
     assert lacking(browser) == []
@@ -156,6 +157,8 @@ def test_an_amendment_needs_a_reason_and_keeps_the_signed_version(browser: Brows
     assert browser.json("/api/worklist")[0]["status"] == "amending"
     cell = next(cell for cell in station.patient("P1").frozen if cell.category == "N")
     browser.decide("P1", {"kind": "relabel", "cell_id": cell.cell_id, "new": "N5"})
+    assert "the full review by Ada no longer stands: Ada decided" in sign(browser).json()["error"]
+    browser.decide("P1", {"kind": "full_review"})
     assert sign(browser).json()["version"] == 2
     assert browser.get("/api/patients/P1/signed/1.json").text == first
     second = station.state("P1").signatures[1].value

@@ -205,7 +205,7 @@ def _tell_rebound(station: Station) -> None:
             if (named := _left(patient))
             else ""
         )
-        again = "; it has to be signed again" if patient.was_signed else ""
+        again = "; it stays signed and locked until it is amended" if patient.was_signed else ""
         typer.echo(f"Predicted again: {patient.patient_id}, {carried} carried to its new cells{lost}{again}.", err=True)
 
 
@@ -220,6 +220,7 @@ def _left(patient: Rebound) -> list[str]:
             {
                 "audit": f"a random audit ({item.n} of {count_of(item.of, 'cell')} named)",
                 "full_review": f"a full review{by}",
+                "signature": f"a signature{by}",
                 "fields_checked": f"{count_of(item.n, 'checked field')}{by}",
                 "flags_answered": f"{count_of(item.n, 'answered flag')}{by}",
             }[item.kind]
@@ -265,14 +266,20 @@ def verify(
 
     with open_store(db, reads_only=True) as store:
         faults = store.verify()
-        found = store.head()
-        signed_at = next((event.sequence for event in store.events() if event.hash == head), None) if head else None
+        found = store.head_if_one()
+        signed_at = store.number_of(head) if head else None
     is_lost = head is not None and signed_at is None
     if as_json:
         named = [{"sequence": fault.sequence, "kind": fault.kind, "sentence": fault.sentence} for fault in faults]
         typer.echo(
             json.dumps(
-                {"events": found.sequence, "head": found.hash, "faults": named, "signed_at": signed_at}, indent=2
+                {
+                    "events": found.sequence if found else None,
+                    "head": found.hash if found else None,
+                    "faults": named,
+                    "signed_at": signed_at,
+                },
+                indent=2,
             )
         )
     else:
@@ -282,7 +289,7 @@ def verify(
             typer.echo(f"Head {head}: found no such event; what was signed is no longer in this log")
         elif head:
             typer.echo(f"Head {head}: it is event {signed_at}")
-        if not faults:
+        if not faults and found:
             typer.echo(f"Sound: {count_of(found.sequence, 'event')}, head {found.hash}")
     if faults or is_lost:
         raise typer.Exit(_EXIT_UNSOUND)

@@ -1,12 +1,14 @@
 """Which prediction a log is about: the events that bind patients to the tables of a run, by their hashes.
 
 The first event of a log binds the patients of its run. A patient that was predicted again is bound anew, with its
-decisions carried to the new cells in the same transaction; what a reader did for the patient as a whole (full review,
+decisions carried to the new cells in the same transaction. A station whose binding is no longer the last one records
+nothing more about the patient: its cells are gone. What a reader did for the patient as a whole (full review,
 audit, checked fields, answered flags, signature) does not go along, since it was about other cells: ``left_behind``.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from marrowscope.review.carry import carried_drafts
 from marrowscope.review.events import Draft
 from marrowscope.review.left_behind import left_behind
 from marrowscope.review.run_cells import read_patient
+from marrowscope.review.store import ChangedError, ReplacedError
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
     from marrowscope.review.left_behind import LeftBehind
     from marrowscope.review.run_cells import ReviewedRun
     from marrowscope.review.store import Store
+
+
+_MOST_ATTEMPTS = 20
+"""Times that a patient is tried to bind anew while others record something about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,7 @@ class Rebound:
     n_carried: int
     n_not_carried: int
     was_signed: bool
+    """Whether it is signed: it stays locked until somebody amends it."""
     left: tuple[LeftBehind, ...] = ()
 
 
@@ -72,28 +80,45 @@ def refuse_unbound(store: Store, runs: Iterable[ReviewedRun]) -> None:
 
 def bind_runs(store: Store, runs: Iterable[ReviewedRun], reader: str) -> list[Rebound]:
     """Bind every patient of the runs to its tables; returns those that were bound to other tables before."""
-    bound = read_bindings(store)
     rebound: list[Rebound] = []
     for run in runs:
         own = [row.patient_id for row in run.tables.rows]
-        if new := [name for name in own if name not in bound]:
-            store.append([Draft(reader, "", "bind", None, None, _statement(run, new))])
-        changed = [name for name in own if name in bound and bound[name].tables != run.hashes]
+        bound = _bind_new(store, run, own, reader)
+        changed = [name for name in own if bound[name].tables != run.hashes]
         rebound += [_rebind(store, run, name, bound[name], reader=reader) for name in changed]
     return rebound
 
 
+def _bind_new(store: Store, run: ReviewedRun, own: list[str], reader: str) -> dict[str, Binding]:
+    """Bind the patients that the log is not about yet; returns the bindings of all, those by other stations too."""
+    while new := [name for name in own if name not in (bound := read_bindings(store))]:
+        draft = Draft(reader, "", "bind", None, None, _statement(run, new))
+        with suppress(ReplacedError):  # another station bound one of them meanwhile
+            store.append([draft], bound=dict.fromkeys(new, 0))
+    return bound
+
+
 def _rebind(store: Store, run: ReviewedRun, patient_id: str, before: Binding, *, reader: str) -> Rebound:
-    events = store.read(patient_id, after=before.sequence)
-    patient = read_patient(run, patient_id)
-    drafts = carried_drafts(
-        patient_id, events, patient.frozen, patient.fields, reader, assigned=_assigned(store, patient_id, before)
-    )
+    patient, assigned = read_patient(run, patient_id), _assigned(store, patient_id, before)
     bind = Draft(reader, patient_id, "bind", None, {"tables": before.tables}, _statement(run, [patient_id]))
-    store.append([bind, *drafts])
+    for attempt in range(1, _MOST_ATTEMPTS + 1):
+        events = store.read(patient_id, after=before.sequence)
+        drafts = carried_drafts(patient_id, events, patient.frozen, patient.fields, reader, assigned=assigned)
+        try:
+            store.append(
+                [bind, *drafts],
+                alone_after=events[-1].sequence if events else before.sequence,
+                bound={patient_id: before.sequence},
+            )
+            break
+        except ChangedError:  # a station with the earlier prediction recorded something meanwhile: carry that as well
+            if attempt == _MOST_ATTEMPTS:
+                raise
     n_carried = sum(draft.kind == "carried" for draft in drafts)
-    signs = [event.kind for event in events if event.kind in {"sign", "amend"}]
-    return Rebound(patient_id, n_carried, len(drafts) - n_carried, signs[-1:] == ["sign"], left_behind(events))
+    signs = [event.kind for event in store.events(patient_id) if event.kind in {"sign", "amend"}]
+    return Rebound(
+        patient_id, n_carried, len(drafts) - n_carried, signs[-1:] == ["sign"], left_behind(events, assigned)
+    )
 
 
 def _assigned(store: Store, patient_id: str, before: Binding) -> list[str]:

@@ -20,8 +20,8 @@ import numpy as np
 
 from marrowscope.cells.match import match_contours
 from marrowscope.review.decisions import image_of
-from marrowscope.review.events import Draft
-from marrowscope.review.fold import DECIDING, Contour, FrozenCell, ReviewedCell, blind_reader, fold, settles
+from marrowscope.review.events import DECIDING, Draft
+from marrowscope.review.fold import Contour, FrozenCell, ReviewedCell, blind_reader, fold, settles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,12 +111,14 @@ def _carried_stream(
     for cell in decided:
         by_image[places[cell.cell_id].image_sha256].append(cell)
     known = {field.sha256 for field in fields.values() if field.failed is None}
+    times = {event.sequence: _decided_utc(event) for event in stream}
     drafts: list[Draft] = []
     for image, cells in by_image.items():
         found = _matches(cells, places, new_by_image[image], fields)
         for cell in cells:
             place = places[cell.cell_id]
-            more = {"adjudicated": True} if cell.cell_id in settled else {}
+            more: dict[str, Any] = {"adjudicated": True} if cell.cell_id in settled else {}
+            more["decided_utc"] = times.get(cell.decided_at or 0)
             if cell.cell_id in found:
                 match = found[cell.cell_id]
                 drafts.append(
@@ -126,8 +128,15 @@ def _carried_stream(
                 drafts.append(_drawn_again(patient_id, reader, cell, field, more))
             elif cell.removed is None or image not in known:  # a removed cell that is not found again is no loss
                 reason: Reason = "no_cell" if image in known else "no_image"
-                drafts.append(_not_carried(patient_id, reader, cell, place, reason))
+                draft = _not_carried(patient_id, reader, cell, place, reason)
+                drafts.append(replace(draft, old={**draft.old, "decided_utc": more["decided_utc"]}))
     return drafts
+
+
+def _decided_utc(event: Event) -> str:
+    """Return when a decision was made, also where it was carried before."""
+    said = {"carried": event.new, "not_carried": event.old}.get(event.kind)
+    return (said or {}).get("decided_utc") or event.time_utc
 
 
 def _before(
@@ -261,7 +270,7 @@ def _carried(
     *,
     place: _Place,
     field: ShownField,
-    more: Mapping[str, bool],
+    more: Mapping[str, Any],
 ) -> Draft:
     new, iou = match
     value: dict[str, Any] = {
@@ -285,9 +294,7 @@ def _carried(
     return Draft(reader, patient_id, "carried", new.cell_id, {"category": cell.model_category}, value, said)
 
 
-def _drawn_again(
-    patient_id: str, reader: str, cell: ReviewedCell, field: ShownField, more: Mapping[str, bool]
-) -> Draft:
+def _drawn_again(patient_id: str, reader: str, cell: ReviewedCell, field: ShownField, more: Mapping[str, Any]) -> Draft:
     value = {
         "from_cell": cell.cell_id,
         "iou": None,

@@ -15,8 +15,8 @@ import shapely
 
 from marrowscope import geometry
 from marrowscope.errors import ReviewError, VocabularyError
-from marrowscope.review.events import Draft, canonical
-from marrowscope.review.fold import DECIDING, REPLACED, SETTLING
+from marrowscope.review.events import DECIDING, SETTLING, Draft, canonical
+from marrowscope.review.fold import REPLACED, lacks_names
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _LONGEST_TEXT = 4000
 _MOST_POINTS = 2000
 _LEAST_POINTS = 3
 _LEAST_PARTS = 2
+_FARTHEST_PX = 1e9
 _OUTSIDE_PX = 2.0
 """How far beyond the edge of its field a drawn contour may reach."""
 
@@ -185,6 +186,8 @@ def _merge(subject: Subject, reader: str, decision: Decision) -> Draft:
     names = value.get("cells")
     if not isinstance(names, list) or len(set(map(str, names))) < _LEAST_PARTS:
         _refuse(f"cells {names!r}", "two or more cells to merge")
+    if not all(isinstance(name, str) for name in names):
+        _refuse(f"cells {names!r}", "names of cells")
     cells = [_present(subject, Decision("merge", str(name))) for name in dict.fromkeys(names)]
     if len({cell.field_id for cell in cells}) > 1:
         _refuse("cells of several fields", "cells of one field")
@@ -215,7 +218,7 @@ def _field_checked(subject: Subject, reader: str, decision: Decision) -> Draft:
 
 def _flag_answered(subject: Subject, reader: str, decision: Decision) -> Draft:
     value = _object(decision)
-    if value.get("flag") not in subject.flags:
+    if not isinstance(value.get("flag"), str) or value["flag"] not in subject.flags:
         _refuse(f"flag {value.get('flag')!r}", f"a flag of this patient ({', '.join(sorted(subject.flags)) or 'none'})")
     new = {"flag": value["flag"], "answer": _text(value.get("answer"), "answer")}
     old = subject.state.flags_answered.get(value["flag"])
@@ -224,6 +227,9 @@ def _flag_answered(subject: Subject, reader: str, decision: Decision) -> Draft:
 
 def _full_review(subject: Subject, reader: str, decision: Decision) -> Draft:
     done = decision.new is not False
+    if done and lacks_names(subject.state):
+        n = sum(cell.code is None for cell in subject.state.present)
+        _refuse(f"a full review with {count_of(n, 'cell')} without a name", "a name for every cell first")
     return Draft(reader, subject.state.patient_id, "full_review", None, subject.state.full_review_by, done)
 
 
@@ -327,6 +333,8 @@ def _contour(value: object, field: ShownField) -> ContourArray:
             else "an outline with something that is no number",
             f"x and y of {_LEAST_POINTS} to {_MOST_POINTS} points",
         )
+    if any(abs(number) > _FARTHEST_PX for number in numbers):  # also whole numbers that no float holds
+        _refuse("an outline beyond its field", f"points inside {field.width_px} x {field.height_px} px")
     contour = np.asarray(numbers, dtype=np.float64).reshape(-1, 2)
     inside = (contour >= -_OUTSIDE_PX) & (contour <= np.array([field.width_px, field.height_px]) + _OUTSIDE_PX)
     if not inside.all():

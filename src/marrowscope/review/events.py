@@ -45,6 +45,27 @@ Kind = Literal[
 """``bind`` comes first: the runs that a database is about, with the hashes of their tables."""
 KINDS: tuple[str, ...] = get_args(Kind)
 
+DECIDING: frozenset[Kind] = frozenset(
+    {
+        "relabel",
+        "not_a_cell",
+        "restore",
+        "add",
+        "delete",
+        "split",
+        "merge",
+        "redraw",
+        "audit_answer",
+        "carried",
+        "adjudicate",
+        "withdraw",
+    }
+)
+"""Kinds of event that decide something about one cell: two readers must not do so without seeing each other's."""
+
+SETTLING: frozenset[Kind] = frozenset({"adjudicate", "withdraw"})
+"""Kinds that settle what blinded readers dispute, or take that back; they are never one of these readers' own."""
+
 GENESIS = "0" * 64
 """The hash before the first event."""
 
@@ -125,19 +146,19 @@ def hash_of(event: Event, sequence: int | None = None) -> str:
     return _hash(fields if sequence is None else {**fields, "sequence": sequence})
 
 
-def chain_faults(events: Iterable[Event], head: Head | None) -> Iterator[ChainFault]:
+def chain_faults(events: Iterable[Event], head: Head | None, after: Head | None = None) -> Iterator[ChainFault]:
     """Name each event that was edited, deleted, moved or added since it was recorded; nothing for a sound chain.
 
     ``events`` are in the order of their numbers; ``head`` is what the database, or a signed document, says of the last
-    one, None if it is not known.
+    one, None if it is not known. With ``after``, the chain begins after that event, and not at its beginning.
     """
-    last = Head(0, GENESIS)
-    known = {GENESIS: 0}
-    is_sound, seen_head = True, head is not None and head.sequence == 0
+    last = after or Head(0, GENESIS)
+    known = {last.hash: last.sequence}
+    is_sound, seen_head = True, head is not None and head == last
     for event in events:
         if event.sequence != last.sequence + 1:
             yield _deleted(last.sequence + 1, event.sequence - 1)
-        if hash_of(event) != event.hash:
+        if not _fits(event):
             place = _written_at(event, known, head)
             yield _edited(event) if place is None else _moved(event, place)
             is_sound = False
@@ -154,7 +175,9 @@ def chain_faults(events: Iterable[Event], head: Head | None) -> Iterator[ChainFa
         seen_head = seen_head or (head is not None and head == last)
     if head is None:
         return
-    if head.sequence > last.sequence:
+    if not last.sequence and head.sequence == 0 and head != last:
+        yield ChainFault(0, "edited", "the head of the chain names no event, and has another hash than a new log has")
+    elif head.sequence > last.sequence:
         yield _deleted(last.sequence + 1, head.sequence)
     elif head.sequence < last.sequence:
         yield ChainFault(
@@ -169,6 +192,14 @@ def chain_faults(events: Iterable[Event], head: Head | None) -> Iterator[ChainFa
         )
 
 
+def _fits(event: Event, sequence: int | None = None) -> bool:
+    """Whether an event fits its hash; a value that no event is recorded with fits none."""
+    try:
+        return hash_of(event, sequence) == event.hash
+    except (ReviewError, RecursionError):
+        return False
+
+
 def _hash(fields: dict[str, Any]) -> str:
     own = {name: value for name, value in fields.items() if name != "previous_hash"}
     return hashlib.sha256(f"{fields['previous_hash']}\n{canonical(own)}".encode()).hexdigest()
@@ -180,7 +211,7 @@ def _written_at(event: Event, known: dict[str, int], head: Head | None) -> int |
     places = [after + 1] if after is not None else []
     end = (head.sequence if head else event.sequence) + 1
     near = range(max(1, event.sequence - _NEAR), min(end, event.sequence + _NEAR) + 1)
-    return next((place for place in (*places, *near) if hash_of(event, place) == event.hash), None)
+    return next((place for place in (*places, *near) if _fits(event, place)), None)
 
 
 def _deleted(first: int, last: int) -> ChainFault:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from marrowscope.errors import ReviewError
 from marrowscope.review.audit import check_drawn
 from marrowscope.review.consensus import agree
-from marrowscope.review.events import Head, chained
+from marrowscope.review.events import DECIDING, SETTLING, Head, chained
 from marrowscope.review.left_behind import ABOUT_PATIENT, left_behind
 
 if TYPE_CHECKING:
@@ -31,29 +31,8 @@ if TYPE_CHECKING:
     from marrowscope.review.left_behind import LeftBehind
 
 Origin = Literal["model", "added", "split", "merged"]
-DECIDING: frozenset[Kind] = frozenset(
-    {
-        "relabel",
-        "not_a_cell",
-        "restore",
-        "add",
-        "delete",
-        "split",
-        "merge",
-        "redraw",
-        "audit_answer",
-        "carried",
-        "adjudicate",
-        "withdraw",
-    }
-)
-"""Kinds of event that decide something about one cell: two readers must not do so without seeing each other's."""
-
 REPLACED = frozenset({"split", "merge", "delete"})
 """Ways of being removed that an answer about the former outline does not take back."""
-
-SETTLING: frozenset[Kind] = frozenset({"adjudicate", "withdraw"})
-"""Kinds that settle what blinded readers dispute, or take that back; they are never one of these readers' own."""
 
 _EVERYBODYS: frozenset[Kind] = frozenset({"bind", "assign"})
 """Kinds that a reader sees who does not see the others' decisions."""
@@ -131,6 +110,20 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
+class DecidedCells:
+    """About how many cells of a patient a reader decided, and when first and last; times are ISO 8601 in UTC."""
+
+    reader: str
+    n_cells: int
+    first_utc: str
+    last_utc: str
+
+
+class NoCellError(ReviewError):
+    """An event is about a cell that is not there."""
+
+
+@dataclass(frozen=True, slots=True)
 class PatientState:
     """A patient as reviewed until event ``sequence``, 0 before any."""
 
@@ -159,6 +152,14 @@ class PatientState:
     """Cells of which they say different things, and that nobody has adjudicated."""
     settled: frozenset[str] = frozenset()
     """Cells that were adjudicated: they have this name, whatever a reader says later."""
+    full_review_withdrawn: tuple[str, str] | None = None
+    """Whose full review a later decision withdrew, and who decided that; None where one stands, or was never said."""
+    full_review_utc: str | None = None
+    """When the full review that stands was said to be done."""
+    decided: tuple[DecidedCells, ...] = ()
+    """Everybody who decided about cells of this prediction, in the order of their first decision."""
+    misplaced: tuple[Event, ...] = ()
+    """Events about cells that this prediction does not have: a station recorded them that still had another one."""
     not_carried: tuple[Event, ...] = ()
     left_behind: tuple[LeftBehind, ...] = ()
     """What was about the cells of earlier predictions: audits, full reviews, checked fields, answers to flags."""
@@ -212,6 +213,7 @@ class Folding:
         self._settled: dict[str, ReviewedCell | None] = {}  # each as it stood before; None where no one else drew it
         self._reviewed_in_full: set[str] = set()
         self._about_patient: list[Event] = []  # of this prediction
+        self._decided: dict[str, tuple[set[str], list[str]]] = {}  # by reader: cells, times
         self._agreement: Agreement | None = None
 
     @property
@@ -221,29 +223,36 @@ class Folding:
 
     def state(self) -> PatientState:
         """Return what stands now; later events do not change it."""
-        if not self._readings:
-            return replace(self._state, cells=dict(self._cells), settled=frozenset(self._settled))
-        found = self._agreed()
-        return replace(
+        state = replace(
             self._state,
-            cells=dict(found.cells),
-            opinions=found.opinions,
-            disputed=found.disputed,
+            cells=dict(self._cells),
             settled=frozenset(self._settled),
+            decided=tuple(
+                DecidedCells(reader, len(cells), min(times), max(times))
+                for reader, (cells, times) in self._decided.items()
+            ),
         )
+        if self._readings:
+            found = self._agreed()
+            state = replace(state, cells=dict(found.cells), opinions=found.opinions, disputed=found.disputed)
+        if state.full_review_by is not None and lacks_names(state):
+            return replace(state, full_review_by=None, full_review_utc=None)
+        return state
 
     def apply(self, event: Event) -> None:
-        """Apply one event.
-
-        Raises ReviewError for an event about a cell that is not there: the log is about other cells than the run's.
-        """
+        """Apply one event; one about a cell that is not there changes nothing, and is kept under ``misplaced``."""
         if event.patient_id != self._state.patient_id or event.sequence <= self._state.sequence:
             return
         if self._only is not None and not _is_shown(event, self._only):
             self._state = replace(self._state, sequence=event.sequence)
             return
         if event.sequence > self._since and event.kind in _CELL_CHANGES:
-            self._change(event)
+            try:
+                self._change(event)
+            except NoCellError:
+                self._state = replace(self._state, misplaced=(*self._state.misplaced, event), sequence=event.sequence)
+                return
+            self._count_decided(event)
         more = _PATIENT_CHANGES[event.kind](self._state, event) if event.kind in _PATIENT_CHANGES else {}
         if event.kind == "assign" and event.new["readers"]:
             self._readers = tuple(event.new["readers"])
@@ -253,9 +262,36 @@ class Folding:
             more = {**more, "left_behind": (*self._state.left_behind, *left_behind(self._about_patient))}
             self._about_patient.clear()
             self._reviewed_in_full.clear()
+            self._decided.clear()
         if event.kind == "full_review" and self._only is None and event.reader in self._state.assigned:
-            more = {"full_review_by": self._full_review(event)}
+            by = self._full_review(event)
+            more = {"full_review_by": by, "full_review_utc": event.time_utc if by else None}
+        if withdraws_review(event, is_blinded=bool(self._readings)):
+            more = {**more, **self._withdrawn_review(event)}
         self._state = replace(self._state, sequence=event.sequence, **more)
+
+    def _count_decided(self, event: Event) -> None:
+        """Note who decided about which cells, and when; what was taken back is no decision."""
+        if event.kind == "withdraw" or (event.kind == "relabel" and event.new is None):
+            return
+        value = event.new if event.kind == "carried" else {}
+        cells, times = self._decided.setdefault(value.get("decided_by") or event.reader, (set(), []))
+        cells.add(event.cell_id or "")
+        times.append(value.get("decided_utc") or event.time_utc)
+        del times[1:-1]  # recorded in their order, but for carried ones, whose first and last are enough as well
+
+    def _withdrawn_review(self, event: Event) -> dict[str, Any]:
+        """Withdraw the full review that a decision comes after: of a blinded reader, that reader's word alone."""
+        reader = None if self._only is not None else blind_reader(event, self._state.assigned)
+        withdrawn = {reader} if reader is not None else {item.reader for item in self._about_patient}
+        self._reviewed_in_full -= withdrawn
+        self._about_patient = [
+            item for item in self._about_patient if item.kind != "full_review" or item.reader not in withdrawn
+        ]
+        by = self._state.full_review_by
+        if by is None:
+            return {}
+        return {"full_review_by": None, "full_review_utc": None, "full_review_withdrawn": (by, event.reader)}
 
     def _change(self, event: Event) -> None:
         """Change the cells that all share, or those of the reading to which the event belongs."""
@@ -302,6 +338,27 @@ class Folding:
         if event.new is not False:
             done.add(event.reader)
         return ", ".join(self._state.assigned) if done >= set(self._state.assigned) else None
+
+
+def withdraws_review(event: Event, *, is_blinded: bool) -> bool:
+    """Whether a full review said before ``event`` no longer stands: something was decided about a cell since.
+
+    What a signer settles between blinded readers withdraws nothing: their names are what was reviewed.
+    """
+    return event.kind in DECIDING and event.kind != "carried" and not (is_blinded and event.kind in SETTLING)
+
+
+def misplaced_sentence(event: Event) -> str:
+    """Say which event is about a cell that the prediction under review does not have."""
+    return (
+        f"event {event.sequence} ({event.kind} by {event.reader}) is about cell {event.cell_id!r}, which this "
+        "prediction does not have: it was recorded by a station with another run, and changes nothing"
+    )
+
+
+def lacks_names(state: PatientState) -> bool:
+    """Whether a cell that is there has no name, other than one that blinded readers dispute."""
+    return any(cell.code is None and cell.cell_id not in state.disputed for cell in state.present)
 
 
 def settles(event: Event) -> bool:
@@ -366,11 +423,8 @@ def _set(
     name = cell_id or event.cell_id or ""
     cell = cells.get(name)
     if cell is None:
-        message = (
-            f"event {event.sequence} ({event.kind}): found no cell {name!r} of patient {event.patient_id!r} in the "
-            "run, expected the run that the database is bound to; start the station with that run"
-        )
-        raise ReviewError(message)
+        message = f"event {event.sequence} ({event.kind}): found no cell {name!r} of patient {event.patient_id!r}"
+        raise NoCellError(message)
     cells[name] = replace(cell, **{"decided_by": event.reader, "decided_at": event.sequence, **changes})
 
 
@@ -432,6 +486,9 @@ def _split(cells: dict[str, ReviewedCell], event: Event) -> None:
 
 
 def _merge(cells: dict[str, ReviewedCell], event: Event) -> None:
+    if missing := [name for name in event.new["cells"] if name not in cells]:
+        message = f"event {event.sequence} (merge): found no cell {missing[0]!r} of patient {event.patient_id!r}"
+        raise NoCellError(message)
     for name in event.new["cells"]:
         _set(cells, event, name, removed="merge")
     name = event.cell_id or ""
@@ -474,7 +531,10 @@ def _answered(state: PatientState, event: Event) -> dict[str, Any]:
 
 
 def _bind(state: PatientState, _event: Event) -> dict[str, Any]:
-    """Forget what was about the cells of an earlier prediction; comments, signatures and spent looks stay."""
+    """Forget what was about the cells of an earlier prediction; comments, signatures and spent looks stay.
+
+    A signed patient stays locked: what was signed is opened again by an amendment, with its reason, and not by a run.
+    """
     return {
         "looks_spent": state.looks_spent + _looks_taken(state),
         "audit": None,
@@ -482,7 +542,9 @@ def _bind(state: PatientState, _event: Event) -> dict[str, Any]:
         "fields_checked": {},
         "flags_answered": {},
         "full_review_by": None,
-        "is_locked": False,
+        "full_review_utc": None,
+        "full_review_withdrawn": None,
+        "misplaced": (),
         "not_carried": (),
     }
 
@@ -512,7 +574,11 @@ _PATIENT_CHANGES: dict[Kind, Callable[[PatientState, Event], dict[str, Any]]] = 
     "flag_answered": lambda state, event: {
         "flags_answered": {**state.flags_answered, event.new["flag"]: event.new["answer"]}
     },
-    "full_review": lambda _, event: {"full_review_by": event.reader if event.new is not False else None},
+    "full_review": lambda _, event: {
+        "full_review_by": event.reader if event.new is not False else None,
+        "full_review_utc": event.time_utc if event.new is not False else None,
+        "full_review_withdrawn": None,
+    },
     "sign": _sign,
     "amend": lambda _, event: {"is_locked": False, "amend_reason": event.new["reason"]},
     "assign": lambda state, event: {

@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from marrowscope.review.fold import DECIDING
+from marrowscope.review.events import DECIDING
+from marrowscope.review.fold import withdraws_review
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -133,7 +134,6 @@ class Progress:
             patient.added.clear()
             patient.added_by.clear()
             patient.finished.clear()
-            patient.is_locked = False
         elif event.kind == "sign":
             patient.n_signatures += 1
             patient.is_locked = True
@@ -144,6 +144,8 @@ class Progress:
         elif event.kind == "assign":
             patient.assigned = tuple(event.new["readers"])
             patient.blinded |= set(patient.assigned)
+        if withdraws_review(event, is_blinded=bool(patient.blinded)):
+            patient.finished -= {event.reader} if event.reader in patient.assigned else set(patient.finished)
         if event.kind not in {"assign", "bind", "carried", "not_carried"}:
             patient.readers.add(event.reader)
 

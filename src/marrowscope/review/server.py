@@ -36,7 +36,7 @@ from marrowscope.review.routes import (
     slide_pages,
 )
 from marrowscope.review.station import NotAssignedError, UnknownNameError
-from marrowscope.review.store import ChangedError, ConflictError, LockedError
+from marrowscope.review.store import ChangedError, ConflictError, LockedError, TamperedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -188,6 +188,7 @@ _STATUSES: tuple[tuple[type[ReviewError], int], ...] = (
     (UnknownNameError, 404),
     (NotAssignedError, 403),
     (LockedError, 409),
+    (TamperedError, 409),
     (ChangedError, 409),
     (TooManyAttemptsError, 429),
 )

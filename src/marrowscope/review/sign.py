@@ -8,7 +8,7 @@ are never added up in silence.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from marrowscope.review.live_estimate import audit_view, estimate, hidden_cells, unnamed_cells
@@ -50,7 +50,7 @@ class ChecklistItem:
     key: ItemKey
     is_done: bool
     said: str
-    values: Mapping[str, int | tuple[str, ...]] = field(default_factory=dict)
+    values: Mapping[str, int | str | tuple[str, ...]] = field(default_factory=dict)
 
     def sentence(self, words: Words) -> str:
         """Return what is lacking, or what was done; a value of flags is a list of their names."""
@@ -59,7 +59,9 @@ class ChecklistItem:
             if isinstance(value, tuple):
                 said[name] = ", ".join(words.name("flag", flag) for flag in value)
             else:
-                said[name] = words.count(name, value) if words.has(f"count.{name}.one") else value
+                said[name] = (
+                    words.count(name, value) if isinstance(value, int) and words.has(f"count.{name}.one") else value
+                )
         return words.plain(f"checklist.{self.said}", **said)
 
 
@@ -86,6 +88,9 @@ def _reviewed(state: PatientState) -> ChecklistItem:
     if state.full_review_by is not None:
         return _done("reviewed", "reviewed.full")
     view = audit_view(state)
+    if state.full_review_withdrawn is not None and (view is None or view.look is None):
+        by, decided_by = state.full_review_withdrawn
+        return _lacking("reviewed", "reviewed.withdrawn", reader=by, other=decided_by)
     if view is None:
         return _lacking("reviewed", "reviewed.none")
     if view.look is None:
@@ -97,7 +102,7 @@ def _done(key: ItemKey, said: str) -> ChecklistItem:
     return ChecklistItem(key, is_done=True, said=said)
 
 
-def _lacking(key: ItemKey, said: str, **values: int | tuple[str, ...]) -> ChecklistItem:
+def _lacking(key: ItemKey, said: str, **values: int | str | tuple[str, ...]) -> ChecklistItem:
     return ChecklistItem(key, is_done=False, said=said, values=values)
 
 
@@ -153,6 +158,8 @@ def _stated(chart: Chart, full_name: str, head: Head, hidden: frozenset[str] = f
         "codes": dict(sorted(Counter(shown_codes).items())),
         "categories": _by_category(shown, vocabulary),
         "figures": estimate(state, chart.n_fields, vocabulary),
+        "confirmed": [asdict(item) for item in state.decided],
+        "full_review_utc": state.full_review_utc,
         "adequacy": next((comment.text for comment in reversed(state.comments) if comment.about == ADEQUACY), None),
         "flags": [{"flag": flag.flag, "answer": state.flags_answered.get(flag.flag)} for flag in row.flags],
         "not_carried": len(state.not_carried),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from marrowscope.report.fhir_parts import Json
     from marrowscope.report.words import Words
 
+_DAY = len("2026-11-30")
 _HL7_TIME = 14
 _SEGMENT_END = "\r"
 _HL7_STATUS = {"preliminary": "P", "final": "F", "amended": "C"}
@@ -85,7 +86,13 @@ def ratio_sentences(signature: Signature, words: Words) -> list[str]:
 def _stated_ratio(ratio: SignedRatio, value: Mapping[str, Any], words: Words) -> list[str]:
     strings = words.strings
     if value["how"] == "full_review":
-        how = [strings("signed.how.full_review", name=value["figures"]["full"]["confirmed_by"])]
+        name = value["figures"]["full"]["confirmed_by"]
+        day = value.get("full_review_utc")
+        how = [
+            strings("signed.how.full_review", name=name)
+            if day is None  # signed by a version that did not state it
+            else strings("signed.how.full_review_on", name=name, day=day[:_DAY])
+        ]
     else:
         audit = value["figures"]["audit"]
         n_blind = audit["sizes"][audit["look"]]
@@ -122,8 +129,23 @@ def _counts(value: Mapping[str, Any], words: Words) -> list[str]:
             added=cells["added"],
             removed=cells["removed"],
         ),
+        *_confirmed(value, words),
         *([strings("signed.undisclosed", n=n_undisclosed)] if n_undisclosed else []),
     ]
+
+
+def _confirmed(value: Mapping[str, Any], words: Words) -> list[str]:
+    """Name everybody who decided about cells, with the days; nothing of a version that did not state them."""
+    if not (confirmed := value.get("confirmed")):
+        return []
+    readers = []
+    for item in confirmed:
+        days = dict.fromkeys((item["first_utc"][:_DAY], item["last_utc"][:_DAY]))
+        cells = words.count("cell", item["n_cells"])
+        readers.append(
+            words.strings("signed.confirmed.reader", name=item["reader"], cells=cells, days=" - ".join(days))
+        )
+    return [words.strings("signed.confirmed", readers="; ".join(readers))]
 
 
 def signed_by(signature: Signature, words: Words) -> str:

@@ -20,8 +20,8 @@ from marrowscope.review.binding import bind_runs, read_bindings, refuse_unbound
 from marrowscope.review.cell_images import CellImages
 from marrowscope.review.decisions import Subject, draft_of
 from marrowscope.review.disputes import DisputeCounts, count_disputes
-from marrowscope.review.events import Draft
-from marrowscope.review.fold import SETTLING, Folding, foreseen
+from marrowscope.review.events import SETTLING, Draft
+from marrowscope.review.fold import Folding, Signature, foreseen
 from marrowscope.review.kept_comparisons import KeptComparisons
 from marrowscope.review.live_estimate import audit_view, drawn_audit, looks_left
 from marrowscope.review.progress import Progress
@@ -29,7 +29,7 @@ from marrowscope.review.run_cells import TwoRunsError
 from marrowscope.review.sessions import token_hash
 from marrowscope.review.sign import Chart, checklist, signed_value
 from marrowscope.review.slide_tiles import SlideTiles
-from marrowscope.review.store import LockedError, locked_sentence
+from marrowscope.review.store import LockedError, ReplacedError, TamperedError, locked_sentence, refuse_unseen
 from marrowscope.vocabulary import load_vocabulary
 from marrowscope.wording import count_of
 
@@ -146,6 +146,9 @@ class Station:
         if self.runs_root is None:
             message = "this station takes no further runs; start it with --runs-root and the folder that holds them"
             raise ReviewError(message)
+        if "\0" in str(folder):
+            message = "found a run's name with a character that no path has, expected one below the folder of runs"
+            raise ReviewError(message)
         root = self.runs_root.resolve()
         place = (root / folder).resolve()
         if root not in place.parents:
@@ -154,7 +157,8 @@ class Station:
         with self._lock:
             run = self._opened(place, str(folder))
             bind_runs(self.store, [run], reader)
-            self._bindings = read_bindings(self.store)
+            found = read_bindings(self.store)  # of this run alone: another station may have bound others anew
+            self._bindings |= {row.patient_id: found[row.patient_id] for row in run.tables.rows}
             self.cells.add(run)  # last: a run that is not bound has no patients here
         return [row.patient_id for row in run.tables.rows]
 
@@ -188,7 +192,10 @@ class Station:
         return field
 
     def state(self, patient_id: str, only: str | None = None) -> PatientState:
-        """Return the present state of a patient, with every event that is committed; with ``only``, of one reader's."""
+        """Return the present state of a patient, with every event that is committed; with ``only``, of one reader's.
+
+        Raises ReplacedError where another station bound it to another prediction since: its cells are not here.
+        """
         frozen, key = self.patient(patient_id).frozen, (patient_id, only)
         with self._lock:
             if key not in self._foldings:
@@ -199,8 +206,13 @@ class Station:
             if len(self._foldings) > _MOST_FOLDINGS:
                 self._foldings.popitem(last=False)
         with lock:
+            is_replaced = False
             for event in self.store.events(patient_id, after=folding.sequence):
-                folding.apply(event)
+                is_replaced |= event.kind == "bind" and event.sequence > self._bindings[patient_id].sequence
+                if not is_replaced:
+                    folding.apply(event)
+            if is_replaced:
+                raise ReplacedError(patient_id)
             return folding.state()
 
     def dispute_counts(self, patient_id: str, sequence: int) -> DisputeCounts:
@@ -213,8 +225,15 @@ class Station:
             kept = self._dispute_counts[patient_id] = (sequence, count_disputes(self.state(patient_id)))
         return kept[1]
 
+    def _bound(self, *patient_ids: str) -> dict[str, int]:
+        """Return the binding of each patient that this station knows; a later one is another prediction's."""
+        return {name: self._bindings[name].sequence for name in patient_ids}
+
     def _unlocked(self, patient_id: str) -> PatientState:
-        """Return the present state of a patient that takes decisions; LockedError for a signed one."""
+        """Return the present state of a patient that takes decisions; LockedError for a signed one.
+
+        Raises ReplacedError where another station bound it to another prediction.
+        """
         state = self.state(patient_id)
         if state.is_locked:
             raise LockedError(locked_sentence(patient_id))
@@ -256,7 +275,7 @@ class Station:
                 raise ReviewError(message)
             value = {"readers": list(dict.fromkeys(readers))}
             drafts.append(Draft(reader, patient_id, "assign", None, {"readers": list(state.assigned)}, value))
-        return self.store.append(drafts, alone_after=seen)
+        return self.store.append(drafts, alone_after=seen, bound=self._bound(*patient_ids))
 
     def decide(
         self, patient_id: str, reader: str, decisions: Sequence[Decision], base: int, *, is_blinded: bool = False
@@ -267,6 +286,8 @@ class Station:
         LockedError for a signed patient, ConflictError where another reader decided meanwhile; a blinded reader decides
         beside the others, and NotAssignedError is raised for one who adjudicates or takes an adjudication back.
         """
+        if base > (head := self.store.head()).sequence:
+            refuse_unseen(base, head)
         whole = self._unlocked(patient_id)
         if reader in whole.blinded and any(decision.kind in SETTLING for decision in decisions):
             message = f"patient {patient_id!r}: {reader} read it blinded, and never adjudicates it; another signer does"
@@ -286,7 +307,7 @@ class Station:
             drafts.append(draft)
             foreseen(subject.state, draft)
         seen = None if is_blinded else base  # who must not see the others is not told that they decided
-        return self.store.append(drafts, seen, unsigned_after=whole.sequence)
+        return self.store.append(drafts, seen, unsigned_after=whole.sequence, bound=self._bound(patient_id))
 
     def draw(self, patient_id: str, reader: str) -> Appended:
         """Draw a random audit of a patient and freeze it; LockedError for a signed one, ReviewError for a second one.
@@ -308,7 +329,7 @@ class Station:
         fields = [field.field_id for field in self.patient(patient_id).fields.values() if field.failed is None]
         value = drawn_audit(state, fields, secrets.token_hex(32))
         draft = Draft(reader, patient_id, "audit_drawn", None, None, value)
-        return self.store.append([draft], alone_after=state.sequence)
+        return self.store.append([draft], alone_after=state.sequence, bound=self._bound(patient_id))
 
     def sign(self, patient_id: str, reader: str, full_name: str, base: int) -> Appended:
         """Sign a patient as it stood at event ``base``, which the reader saw; it is locked then.
@@ -325,7 +346,7 @@ class Station:
         value = signed_value(chart, full_name, self.store.head())
         old = None if not state.signatures else state.signatures[-1].head_hash
         draft = Draft(reader, patient_id, "sign", None, old, value)
-        return self.store.append([draft], alone_after=base)
+        return self.store.append([draft], alone_after=base, bound=self._bound(patient_id))
 
     def amend(self, patient_id: str, reader: str, reason: str) -> Appended:
         """Open a signed patient again; the signed version stays, and the next one states ``reason``."""
@@ -337,7 +358,23 @@ class Station:
             message = f"patient {patient_id!r}: found no reason for the amendment, expected a sentence"
             raise ReviewError(message)
         draft = Draft(reader, patient_id, "amend", None, state.signatures[-1].head_hash, {"reason": reason.strip()})
-        return self.store.append([draft], alone_after=state.sequence)
+        return self.store.append([draft], alone_after=state.sequence, bound=self._bound(patient_id))
+
+    def signed_version(self, patient_id: str, version: int) -> Signature | None:
+        """Return a signed version, read again from the log; None where there is none of that number.
+
+        Raises TamperedError where its event, or the chain from it, does not verify.
+        """
+        signature = next((item for item in self.state(patient_id).signatures if item.version == version), None)
+        if signature is None:
+            return None
+        event = self.store.signed_event(signature.sequence)
+        if event.hash != signature.head_hash or event.patient_id != patient_id or event.kind != "sign":
+            message = (
+                f"the signed result is not shown: event {event.sequence} is another one than it was; restore a backup"
+            )
+            raise TamperedError(message)
+        return Signature(version, event.sequence, event.reader, event.time_utc, event.hash, event.new or {})
 
     def chart(self, patient_id: str, state: PatientState | None = None) -> Chart:
         """Return what a patient's checklist and signature are about."""

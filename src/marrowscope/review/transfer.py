@@ -16,8 +16,9 @@ from marrowscope.disk import written_whole
 from marrowscope.errors import ReviewError
 from marrowscope.review.database import ACCOUNTS, EVENTS, HEAD, make_private_file, reading, sqlite_url, writing
 from marrowscope.review.events import chain_faults
+from marrowscope.review.log_rows import head_of, read_events, row_of
 from marrowscope.review.migrations import upgrade
-from marrowscope.review.store import Store, head_of, read_events, row_of
+from marrowscope.review.store import Store
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:

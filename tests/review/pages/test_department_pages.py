@@ -8,6 +8,7 @@ import pytest
 
 from marrowscope.review.accounts import add_account, find_account, utc_now
 from marrowscope.review.decisions import Decision
+from marrowscope.review.events import Draft
 from marrowscope.review.guard import COOKIE
 from marrowscope.review.sessions import begin_session
 from tests.review.pages.conftest import WAIT_MS, Served, expect, only_from, saved
@@ -86,7 +87,7 @@ def test_a_signer_assigns_patients_and_ends_an_assignment_from_the_worklist(
     row = page.locator("tr[data-patient=P1]")
     expect(row.locator(".readers")).to_contain_text("ada 0 of")
     assert department.station.state("P2").assigned == ("ada", "bo")
-    department.station.decide("P1", "ada", [Decision("full_review")], 0, is_blinded=True)
+    department.station.store.append([Draft("ada", "P1", "full_review", new=True)])
     page.reload()
     expect(row.locator(".reading.finished")).to_have_text("ada finished")
     row.locator(".pick input").check()

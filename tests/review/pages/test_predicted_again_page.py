@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from marrowscope.review.decisions import Decision
+from marrowscope.review.events import Draft
 from marrowscope.review.live_estimate import audit_view
 from tests.conftest import TWO_PATIENTS
 from tests.fake_runs import write_run
@@ -31,7 +32,8 @@ def served(fake_run: Callable[..., FakeRun], tmp_path: Path) -> Iterator[Served]
     view = audit_view(before.state("P1"))
     assert view is not None
     answers = [Decision("audit_answer", name, "N5") for name in view.order[:2]]
-    before.decide("P1", READER, [*answers, Decision("full_review")], before.store.head().sequence)
+    before.decide("P1", READER, answers, before.store.head().sequence)
+    before.store.append([Draft(READER, "P1", "full_review", new=True)])
     before.close()
     run.cells = [cell for cell in run.cells if cell["cell_id"] != view.order[0]]
     write_run(run, list(TWO_PATIENTS))

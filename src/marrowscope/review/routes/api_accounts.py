@@ -16,7 +16,7 @@ from marrowscope.review.accounts import (
     read_accounts,
     utc_now,
 )
-from marrowscope.review.fold import DECIDING
+from marrowscope.review.events import DECIDING
 from marrowscope.review.guard import ENTER, INSPECT, MANAGE, RefusedError, address_of, station_of
 from marrowscope.review.live_estimate import hidden_cells
 from marrowscope.review.routes.sent_values import EventNumber, SentPassword, SentValue, ShortText
@@ -170,6 +170,6 @@ def verify(request: Request, _session: Annotated[Session, Depends(INSPECT)]) -> 
     """Check the whole log; ``faults`` name each event that was edited, deleted, moved or added."""
     store = station_of(request).store
     faults = store.verify()
-    head = store.head()
+    head = store.head_if_one()
     named = [{"sequence": fault.sequence, "kind": fault.kind, "sentence": fault.sentence} for fault in faults]
-    return {"sequence": head.sequence, "head": head.hash, "faults": named}
+    return {"sequence": head and head.sequence, "head": head and head.hash, "faults": named}

@@ -83,8 +83,7 @@ def document(  # noqa: PLR0917  FastAPI names them
     lang: Literal["en", "zh"] = "en",
 ) -> Response:
     """Return a signed version as a document: ``html``, ``pdf``, ``json`` (FHIR) or ``hl7``."""
-    state = unblinded(request, patient_id, session).state(patient_id)
-    signature = next((item for item in state.signatures if item.version == version), None)
+    signature = unblinded(request, patient_id, session).signed_version(patient_id, version)
     if signature is None:
         raise RefusedError(
             404, f"patient {patient_id!r}: found no signed version {version}, expected one of those signed"
