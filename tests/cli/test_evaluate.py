@@ -18,6 +18,7 @@ from marrowscope.evaluate.evaluation import refuse_other_vocabulary
 from marrowscope.evaluate.frames import WRITTEN_TABLES
 from marrowscope.runs.manifest import UsedBundle, read_manifest, write_manifest
 from marrowscope.runs.parquet import write_table
+from marrowscope.runs.table_hashes import hash_tables
 from marrowscope.vocabulary import DEFAULT_VOCABULARY, load_vocabulary
 from tests.bundles import make_bundle, make_spec
 from tests.cli.annotated_cohort import CENTERS, make_cohort_and_run
@@ -71,6 +72,23 @@ def test_tables_are_written_and_printed_per_center(
     ratios = pl.read_csv(tmp_path / "m" / "patients.csv")
     assert ratios["true_ratio"].to_list() == [0.25] * 3
     assert ratios["predicted_ratio"].to_list() == pytest.approx([1 / 3] * 3)
+
+
+def test_fields_that_the_run_lacks_are_said(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 0
+    assert "not compared" not in capsys.readouterr().err
+    last = pl.read_parquet(run / "fields.parquet")["field_id"][-1]
+    for kind in ("fields", "cells"):
+        table = pl.read_parquet(run / f"{kind}.parquet").filter(pl.col("field_id") != last)
+        write_table(run / f"{kind}.parquet", table, kind)
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8")) | {"tables": hash_tables(run)}
+    (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "n") == 0
+    said = capsys.readouterr().err
+    assert "! 1 annotated field of the cohort not in the run and not compared; the figures are of 2 patients." in said
 
 
 def test_json_is_the_only_output_when_asked(

@@ -146,6 +146,21 @@ def test_every_picture_is_imported_or_left_out_with_a_reason(
     assert [any(name in problem for problem in done.problems) for name in ("empty.jpg", "broken.png")] == [True, True]
 
 
+def test_pictures_that_a_table_names_and_that_are_not_there_are_said(
+    tmp_path: Path, simulated: tuple[list[Cut], float], segmenter: Segmenter
+) -> None:
+    cuts, um_per_px = simulated
+    (tmp_path / "set").mkdir()
+    write_image(tmp_path / "set/0.png", cuts[0].pixels)
+    rows = [f"{name},{cuts[0].code},p" for name in ("0.png", "gone.png", "../out.png")]
+    (tmp_path / "set/cells.csv").write_text("\n".join(["image,label,patient", *rows]), encoding="utf-8")
+    done = run_import(tmp_path / "set/cells.csv", tmp_path / "out", segmenter, um_per_px)
+    assert dict(done.total.rejected) == {"no_such_file": 1, "bad_path": 1}
+    said = "\n".join(done.problems)
+    assert "gone.png: found no such file, expected a picture" in said
+    assert "../out.png: found a path that leads out of the folder" in said
+
+
 def test_a_cell_at_the_border_is_left_out_unless_it_is_kept(
     tmp_path: Path, simulated: tuple[list[Cut], float], segmenter: Segmenter
 ) -> None:

@@ -186,6 +186,7 @@ def _report(work: _Work, truth: Cohort, out: Path) -> None:
         return
     _print_main_figures(evaluation)
     _print_calls(evaluation)
+    _print_not_compared(evaluation)
     typer.echo(f"Page: {shown(out / 'index.html')}")
     typer.echo(f"Every figure: {shown(out / 'metrics.md')}; tables and figures/*.svg beside it.")
     lost = [fault for fault in truth.faults if fault.loses_data]
@@ -301,6 +302,18 @@ def _print_main_figures(evaluation: Evaluation) -> None:
     warnings = [item.warning.text for scores in evaluation.centers for item in scores.figures if item.warning]
     for text in dict.fromkeys(warnings):
         typer.echo(f"! {text}")
+
+
+def _print_not_compared(evaluation: Evaluation) -> None:
+    """Say how many annotated fields the run does not have, since their cells count nowhere."""
+    linked = evaluation.linked
+    if linked.n_fields_only_in_cohort:
+        n_compared = linked.ratios.height
+        typer.echo(
+            f"! {count_of(linked.n_fields_only_in_cohort, 'annotated field')} of the cohort not in the run and not "
+            f"compared; the figures are of {count_of(n_compared, 'patient')}.",
+            err=True,
+        )
 
 
 def _print_calls(evaluation: Evaluation) -> None:

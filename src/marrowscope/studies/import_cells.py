@@ -52,8 +52,13 @@ COHORT_KIND = "cohort of single cells"
 CELLS_NAME, COUNTS_NAME = "cells.csv", "import.json"
 _PSEUDO = "pseudo"
 _AHEAD = 4
-_SHOWN_GROUPS = 3
 """Pictures that are read and searched ahead for each thread."""
+_UNREAD = {
+    "no_such_file": "found no such file, expected a picture; correct the table of cells or add the picture",
+    "bad_path": "found a path that leads out of the folder, expected one below it; correct the table of cells",
+}
+"""Pictures that a table names and that cannot be looked at, by their reason."""
+_SHOWN_GROUPS = 3
 
 _EXIT_INCOMPLETE = 1
 """Exit code of an import with unreadable pictures; the cohort's marker keeps it."""
@@ -147,6 +152,11 @@ def import_cells(
     rules = rules or QualityRules()
     wanted = _names(pictures)
     outcomes = _Outcomes(wanted, [picture.reason for picture in pictures], [""] * len(pictures))
+    outcomes.problems |= {
+        picture.reason: f"{picture.where}: {_UNREAD[picture.reason]}"
+        for picture in reversed(pictures)  # the first of a reason is the one that is named
+        if picture.reason in _UNREAD
+    }
 
     def look(picture: CellPicture) -> _Seen:
         return _look(picture, facts, segmenter, rules, keep_cut=keep_cut)
