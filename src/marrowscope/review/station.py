@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from marrowscope.errors import InputError, ReviewError, RunError
 from marrowscope.report.words import load_words
 from marrowscope.review.accounts import ROLES, Account, find_account, permissions_of
+from marrowscope.review.audit import FEWEST_DRAWN
 from marrowscope.review.binding import bind_runs, read_bindings, refuse_unbound
 from marrowscope.review.cell_images import CellImages
 from marrowscope.review.decisions import Subject, draft_of
@@ -23,7 +24,7 @@ from marrowscope.review.disputes import DisputeCounts, count_disputes
 from marrowscope.review.events import Draft
 from marrowscope.review.fold import SETTLING, Folding, foreseen
 from marrowscope.review.kept_comparisons import KeptComparisons
-from marrowscope.review.live_estimate import audit_view, drawn_audit, looks_left
+from marrowscope.review.live_estimate import audit_view, drawn_audit, looks_left, n_to_draw
 from marrowscope.review.progress import Progress
 from marrowscope.review.run_cells import TwoRunsError
 from marrowscope.review.sessions import token_hash
@@ -306,6 +307,12 @@ class Station:
             message = f"patient {patient_id!r}: found no cell, expected some to audit"
             raise ReviewError(message)
         fields = [field.field_id for field in self.patient(patient_id).fields.values() if field.failed is None]
+        if (n_left := n_to_draw(state)) < FEWEST_DRAWN:
+            message = (
+                f"patient {patient_id!r}: found {count_of(n_left, 'cell')} without a name, expected {FEWEST_DRAWN} or "
+                "more to draw from; name them all and confirm a full review instead"
+            )
+            raise ReviewError(message)
         value = drawn_audit(state, fields, secrets.token_hex(32))
         draft = Draft(reader, patient_id, "audit_drawn", None, None, value)
         return self.store.append([draft], alone_after=state.sequence)
