@@ -359,7 +359,11 @@ def test_fewer_cells_than_a_look_are_named_in_full_and_no_audit(large_station: S
     few = "fewer than 50 cells are left for chance to draw from, so name them all"
     assert few in browser.json("/api/patients/P1/checklist")["items"][1]["sentence"]
     frame, sizes = frame_of(station.state("P1")), (50, 100, 200)
-    drawn = {"audit": draw_audit(frame, "s", sizes).model_dump(mode="json"), "fields": [], "named": dict.fromkeys(named)}
+    drawn = {
+        "audit": draw_audit(frame, "s", sizes).model_dump(mode="json"),
+        "fields": [],
+        "named": dict.fromkeys(named),
+    }
     station.store.append([Draft(READER, "P1", "audit_drawn", None, None, drawn)])
     view = audit_view(station.state("P1"))
     assert view is not None
