@@ -486,7 +486,7 @@ def test_an_audit_answer_about_what_blinded_readers_named_needs_an_adjudication_
 
 
 def test_who_saw_the_calls_or_drew_an_audit_is_given_no_patient_to_read_blinded(
-    as_reader: Callable[[str], Browser], station: Station
+    as_reader: Callable[[str], Browser],
 ) -> None:
     ada, dee = as_reader("ada"), as_reader("dee")
 

@@ -337,7 +337,10 @@ def test_out_of_depth_the_machine_has_no_count_until_a_review_gives_a_ratio(
 ) -> None:
     row = station.cells.rows["P1"]
     monkeypatch.setitem(station.cells.rows, "P1", row.model_copy(update={"state": "out_of_depth"}))
-    printed = lambda: browser.get("/api/patients/P1/preliminary.html").text  # noqa: E731
+
+    def printed() -> str:
+        return browser.get("/api/patients/P1/preliminary.html").text
+
     assert browser.json("/api/patients/P1/estimate")["machine"] is None
     assert "The machine alone called" not in printed()
     assert "The machine alone called" in browser.get("/api/patients/P2/preliminary.html").text
@@ -348,7 +351,7 @@ def test_out_of_depth_the_machine_has_no_count_until_a_review_gives_a_ratio(
 
 @pytest.mark.parametrize("n_left", [0, 49])
 def test_fewer_cells_than_a_look_are_named_in_full_and_no_audit(large_station: Station, n_left: int) -> None:
-    """An audit of what a reader left over says nothing, whether it is refused now or was drawn by an earlier version."""
+    """An audit of what a reader left over says nothing, refused now or drawn by an earlier version."""
     station, browser = large_station, enter(large_station)
     state = station.state("P1")
     named = [cell.cell_id for cell in state.present][: len(state.present) - n_left]

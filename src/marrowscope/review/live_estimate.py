@@ -62,7 +62,7 @@ class AuditView:
 
     @property
     def look(self) -> int | None:
-        """The last look whose cells are all named; None before the first. Fewer cells than a first look has are none."""
+        """The last look whose cells are all named; None before the first. One of fewer than 50 cells is none."""
         allowed = enumerate(self.audit.sizes[: self.n_looks])
         done = [index for index, size in allowed if self.n_answered >= size >= FEWEST_DRAWN]
         return done[-1] if done else None

@@ -238,8 +238,9 @@ class Station:
         """Give patients to readers who see neither calls nor each other; no reader ends the assignment.
 
         One reader alone is hidden the calls. Raises ReviewError for a reader without an account or who opened the
-        patient, and for a patient that was decided about or has an audit: what somebody saw cannot be taken back. LockedError for a signed one, NotAssignedError for one
-        that ``reader`` reads blinded, ChangedError where anything was recorded about one of them meanwhile.
+        patient, and for a patient that was decided about or has an audit: what somebody saw cannot be taken back.
+        LockedError for a signed one, NotAssignedError for one that ``reader`` reads blinded, ChangedError where
+        anything was recorded about one of them meanwhile.
         """
         for name in readers:
             account = self.who(name)

@@ -23,6 +23,8 @@ from marrowscope.review.routes.sent_values import EventNumber, SentPassword, Sen
 from marrowscope.review.sessions import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from marrowscope.review.events import Event, Kind
     from marrowscope.review.fold import PatientState
 
@@ -160,7 +162,7 @@ class _Hiding:
     reader: str
     is_blinded: bool
     cells: frozenset[str]
-    audit: dict[str, Any] | None
+    audit: Mapping[str, Any] | None
 
     def of(self, event: Event) -> tuple[str, ...]:
         """Return the names of the values of ``event`` that are hidden."""
