@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from marrowscope.review.decisions import Decision
 from marrowscope.review.live_estimate import audit_view
+from marrowscope.review.sign import figures_of
 from tests.review.pages.conftest import Served, expect, saved, serving
 from tests.review.pages.test_gallery_page import kinds, labels
 from tests.review.stations import open_station
@@ -26,6 +28,10 @@ def served(fake_run: Callable[..., FakeRun], tmp_path: Path) -> Iterator[Served]
     """Serve patients with more cells than the first look of an audit."""
     with serving(open_station(fake_run(n_fields=6).folder, tmp_path / "review" / "review.sqlite")) as served:
         yield served
+
+
+def estimate_of(served: Served) -> dict[str, Any]:
+    return figures_of(served.station.chart("P1"))
 
 
 def test_an_audit_hides_the_calls_takes_every_name_in_order_and_gives_a_ratio(
@@ -52,6 +58,14 @@ def test_an_audit_hides_the_calls_takes_every_name_in_order_and_gives_a_ratio(
     assert [event.cell_id for event in answers] == order
     assert [event.new for event in answers] == [None, *["N"] * (len(order) - 1)]
     expect(page.locator(".figure.audit")).to_contain_text("%")
+    following = estimate_of(served)["audit"]["next"]
+    said = f"cells of the next look: {view.audit.sizes[1] - view.audit.sizes[0]}; width of the interval then about "
+    expect(page.locator(".figure.audit")).to_contain_text(f"{said}{100 * following['width_then']:.1f}%, now ")
+    (category,) = estimate_of(served)["progress"]["categories"]
+    limits = f"{100 * category['share']['lower']:.1f}%\u2013{100 * category['share']['upper']:.1f}%"
+    expect(page.locator(".figure.differential")).to_have_attribute(
+        "title", re.compile(f": {len(order) - 1}, {limits}$")
+    )
 
 
 def test_too_few_cells_for_an_audit_are_offered_as_a_full_review(opened: Callable[..., Page], served: Served) -> None:

@@ -61,6 +61,8 @@ export class Strip {
     const progress = this.estimate.progress;
     const [x, wanted] = [progress?.n ?? ndc, progress?.wanted ?? WANTED];
     this.#set("differential", t("review.n_of_n", { x, n: wanted }), t("review.figure.differential_why"));
+    this.parts.differential.box.title = (progress?.categories ?? []).map(({ category, x: cells, share }) =>
+      t("review.figure.category", { category: data.words[`category.${category}`] ?? category, x: cells, limits: limits(share) })).join("\n");
     this.#audit(this.estimate.audit, unnamed);
     const by = this.desk.state.full_review_by, full = this.estimate.full?.ratio ?? null;
     const isComplete = n > 0 && named === n;
@@ -79,7 +81,7 @@ export class Strip {
     const ratio = audit?.ratio;
     const size = audit?.sizes.find((wanted) => wanted > audit.n_answered) ?? audit?.sizes.at(-1);
     const value = this.estimate.audit === undefined ? null : ratio ? `${ratio.x !== null && ratio.x !== undefined ? count(ratio.x, ratio.n) : ratio.fields.estimate === null ? "–" : percent(ratio.fields.estimate, 1)} · ${limits(ratio.fields)}` : isFew ? t("review.audit.few", { fewest: FEWEST_DRAWN }) : audit ? t("review.n_of_n", { x: audit.n_answered, n: size }) : t("review.audit.none");
-    const remark = ratio ? [t("review.figure.audit_why", { n: ratio.n_named, of: ratio.n_cells }), found(ratio)].filter(Boolean).join("; ") : "";
+    const remark = ratio ? [t("review.figure.audit_why", { n: ratio.n_named, of: ratio.n_cells }), found(ratio), following(audit.next)].filter(Boolean).join("; ") : "";
     this.#set("audit", value, remark);
     this.parts.audit.box.title = [audit?.advice && t(`review.advice.${audit.advice}`), ratio && t("review.figure.smear", { limits: limits(ratio.smear) })].filter(Boolean).join("\n");
     this.auditButton.hidden = this.desk.isLocked || (!audit && isFew) || (audit && audit.n_answered >= audit.sizes.at(-1));
@@ -97,5 +99,7 @@ export class Strip {
 const count = (x, n) => t("review.x_cblc_of_n", { x, n });
 
 const limits = (interval) => `${percent(interval.lower, 1)}–${percent(interval.upper, 1)}`;
+
+const following = (next) => (next ? t("review.figure.next", { n: next.n_more, now: percent(next.width_now, 1), then: percent(next.width_then, 1) }) : "");
 
 const found = (ratio) => (ratio?.found_cells_only ? t("review.figure.found_only") : "");
