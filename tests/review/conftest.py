@@ -43,6 +43,14 @@ def station(fake_run: Callable[..., FakeRun], tmp_path: Path) -> Iterator[Statio
 
 
 @pytest.fixture
+def large_station(fake_run: Callable[..., FakeRun], tmp_path: Path) -> Iterator[Station]:
+    """Give a station whose patient P1 has more cells than the first look of an audit."""
+    station = open_station(fake_run(n_fields=6).folder, tmp_path / "review" / "review.sqlite")
+    yield station
+    station.close()
+
+
+@pytest.fixture
 def browser(station: Station) -> Browser:
     """Give a browser that has entered the station."""
     return enter(station)

@@ -10,6 +10,7 @@ from marrowscope.review.accounts import add_account, change_account, utc_now
 from marrowscope.review.database import ACCOUNTS, writing
 from marrowscope.review.events import Draft
 from marrowscope.review.guard import COOKIE
+from marrowscope.review.live_estimate import audit_view
 from marrowscope.review.sessions import begin_session, find_session
 from tests.fake_runs import circle
 from tests.review.stations import Browser, new_client, open_station
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def station(fake_run: Callable[..., FakeRun], tmp_path: Path) -> Iterator[Station]:
-    station = open_station(fake_run().folder, tmp_path / "review" / "review.sqlite", reader=None)
+    station = open_station(fake_run(n_fields=6).folder, tmp_path / "review" / "review.sqlite", reader=None)
     for name, role in (("ada", "reader"), ("bo", "reader"), ("cy", "reader"), ("dee", "signer"), ("eve", "auditor")):
         add_account(station.store.engine, name, [role] if name != "bo" else ["reader", "signer", "auditor"])
     yield station
@@ -437,3 +438,106 @@ def test_neither_the_page_nor_measures_tell_a_blinded_reader_what_the_machine_sa
     assert '"machine": null' in page
     assert '"flags": []' in page
     assert '"machine": {"n": ' in open_page
+
+
+def log_of(browser: Browser, *kinds: str) -> list[dict[str, Any]]:
+    return [event for event in browser.json("/api/log")["events"] if event["kind"] in kinds]
+
+
+def test_the_log_tells_a_blinded_reader_nothing_of_the_others_but_that_they_are_there(
+    assigned: Callable[[str], Browser], station: Station
+) -> None:
+    ada, bo = assigned("ada"), assigned("bo")
+    flag = {"flag": "few_cells", "answer": "few indeed"}
+    said = {"kind": "comment", "new": {"text": "a blast, surely"}}
+    for browser in (ada, bo):
+        assert browser.decide("P1", said, {"kind": "full_review"}).status_code == 200
+    station.store.append(
+        [
+            Draft("dee", "P1", "flag_answered", None, None, flag),
+            Draft("bo", "P1", "not_carried", "c", {"code": "N", "category": "N"}, {"reason": "no_cell"}),
+        ]
+    )
+    shown = {(event["kind"], event["reader"]): event for event in bo.json("/api/log")["events"]}
+    hidden = {key for key, event in shown.items() if event.get("withheld")}
+    assert hidden == {("comment", "ada"), ("full_review", "ada"), ("flag_answered", "dee"), ("not_carried", "bo")}
+    assert {(event["old"], event["new"], event["model_value"]) for key, event in shown.items() if key in hidden} == {
+        (None, None, None)
+    }
+    assert shown["comment", "bo"]["new"]["text"] == "a blast, surely"
+    assert shown["assign", "dee"]["new"] == {"readers": ["ada", "bo"]}
+    assert not [event for event in assigned("eve").json("/api/log")["events"] if event.get("withheld")]
+
+
+def test_the_log_keeps_the_strata_and_the_seed_of_an_audit_until_its_looks_are_closed(
+    as_reader: Callable[[str], Browser], station: Station
+) -> None:
+    add_account(station.store.engine, "flo", ["reader", "auditor"])
+    flo, eve = as_reader("flo"), as_reader("eve")
+    assert flo.post("/api/patients/P1/audit", {}).status_code == 200
+    view = audit_view(station.state("P1"))
+    assert view is not None
+    for name in view.order:
+        (event,) = log_of(flo, "audit_drawn")
+        assert (event["new"], event["withheld"]) == (None, True)
+        assert log_of(eve, "audit_drawn")[0]["new"]["audit"]["strata"]
+        assert flo.decide("P1", {"kind": "audit_answer", "cell_id": name, "new": "N"}).status_code == 200
+    (event,) = log_of(flo, "audit_drawn")
+    assert event["new"]["audit"]["strata"]
+    assert "withheld" not in event
+
+
+def test_an_audit_answer_about_what_blinded_readers_named_needs_an_adjudication_first(
+    assigned: Callable[[str], Browser], station: Station
+) -> None:
+    ada, dee = assigned("ada"), assigned("dee")
+    assert dee.post("/api/patients/P1/audit", {}).status_code == 200
+    view = audit_view(station.state("P1"))
+    assert view is not None
+    first, second, third = view.order[:3]
+    assert ada.decide("P1", relabel(first, "M"), relabel(third, "M")).status_code == 200
+    assert assigned("bo").decide("P1", relabel(third, "R")).status_code == 200
+    answer = {"kind": "audit_answer", "cell_id": first, "new": "L"}
+    refused = dee.decide("P1", answer)
+    assert (refused.status_code, "'adjudicate', by a signer" in refused.json()["error"]) == (400, True)
+    assert dee.decide("P1", adjudicate(second, "L")).status_code == 400, "nobody named it: it is answered"
+    assert dee.decide("P1", adjudicate(first, "L")).status_code == 200
+    assert dee.decide("P1", answer, {**answer, "cell_id": second}).status_code == 200
+    state = station.state("P1")
+    assert (state.cells[first].code, state.audit_answers) == ("L", {first: "L", second: "L"})
+    assert state.disputed == {third}
+
+
+def test_who_saw_the_calls_or_drew_an_audit_is_given_no_patient_to_read_blinded(
+    as_reader: Callable[[str], Browser],
+) -> None:
+    ada, dee = as_reader("ada"), as_reader("dee")
+
+    def assign(patient_id: str, *readers: str) -> str:
+        answer = dee.post("/api/assign", {"patients": [patient_id], "readers": readers})
+        return "" if answer.status_code == 200 else answer.json()["error"]
+
+    assert ada.post("/api/patients/P1/audit", {}).status_code == 200
+    assert "found a drawn audit" in assign("P1", "bo")
+    assert ada.decide("P2", {"kind": "open"}, base=0).status_code == 200
+    as_reader("cy").json("/api/patients/P2/cells")  # the calls, and nothing recorded
+    for name in ("ada", "cy"):
+        assert f"{name} opened it with the calls in sight" in assign("P2", "bo", name)
+    assert assign("P2", "bo") == ""
+    bo = as_reader("bo")
+    bo.decide("P2", {"kind": "comment", "new": {"text": "read blinded"}})
+    assert assign("P2") == ""
+    assert assign("P2", "bo") == "", "who read it blinded may go on"
+
+
+@pytest.mark.parametrize("flag", ["zzz", "unchecked", ["x"]])
+def test_a_refused_answer_does_not_tell_a_blinded_reader_the_flags(
+    assigned: Callable[[str], Browser], station: Station, flag: object
+) -> None:
+    event = {"kind": "flag_answered", "new": {"flag": flag, "answer": "seen"}}
+    refused = assigned("ada").decide("P1", event)
+    assert (refused.status_code, "does not see the calls" in refused.json()["error"]) == (400, True)
+    names = [flag.flag for flag in station.cells.rows["P1"].flags]
+    assert names
+    assert not [name for name in names if name in refused.json()["error"]]
+    assert assigned("dee").decide("P1", {**event, "new": {"flag": ["x"], "answer": "seen"}}).status_code == 400

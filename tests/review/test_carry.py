@@ -308,8 +308,9 @@ def test_an_adjudication_that_was_taken_back_is_not_carried(case: Case) -> None:
 
 
 def test_audits_reviews_and_checks_stay_with_their_prediction_and_are_listed(
-    case: Case, capsys: pytest.CaptureFixture[str]
+    fake_run: Callable[..., FakeRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    case = Case(fake_run(n_fields=6), tmp_path / "review" / "review.sqlite")
     first = case.cells[0].cell_id
     flags = [flag.flag for flag in case.station.cells.rows["P1"].flags]
     assert case.browser.post("/api/patients/P1/audit", {}).status_code == 200

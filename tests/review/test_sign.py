@@ -12,8 +12,10 @@ from pypdf import PdfReader
 
 from marrowscope.report.words import load_words
 from marrowscope.review.accounts import add_account, utc_now
+from marrowscope.review.audit import draw_audit
+from marrowscope.review.events import Draft
 from marrowscope.review.guard import COOKIE
-from marrowscope.review.live_estimate import audit_view, hidden_cells
+from marrowscope.review.live_estimate import audit_view, frame_of, hidden_cells
 from marrowscope.review.sessions import begin_session
 from marrowscope.review.sign import preliminary_value
 from marrowscope.review.signed_documents import (
@@ -25,7 +27,7 @@ from marrowscope.review.signed_documents import (
     signed_html,
 )
 from marrowscope.review.signed_pdf import signed_pdf
-from tests.review.stations import READER, Browser, new_client
+from tests.review.stations import READER, Browser, enter, new_client
 
 if TYPE_CHECKING:
     import httpx2 as httpx
@@ -77,7 +79,7 @@ def test_the_checklist_names_what_is_lacking_until_all_is_done(browser: Browser,
     assert lacking(browser) == first
     answer = sign(browser)
     assert answer.status_code == 400
-    assert "neither a full review nor a random audit is done (none was drawn)" in answer.json()["error"]
+    assert "no full review is confirmed; fewer than 50 cells are left for chance" in answer.json()["error"]
     refused = browser.decide("P1", {"kind": "full_review"})
     assert (refused.status_code, "a name for every cell first" in refused.json()["error"]) == (400, True)
     name_all(browser)
@@ -88,11 +90,14 @@ def test_the_checklist_names_what_is_lacking_until_all_is_done(browser: Browser,
     assert sign(browser).status_code == 200
 
 
-def test_the_checklist_speaks_the_language_of_the_page(browser: Browser, station: Station) -> None:
+def test_the_checklist_speaks_the_language_of_the_page(large_station: Station) -> None:
+    station, browser = large_station, enter(large_station)
+
     def said(lang: str) -> dict[str, str]:
         items = browser.json(f"/api/patients/P1/checklist?lang={lang}")["items"]
         return {item["key"]: item["sentence"] for item in items}
 
+    assert "(none was drawn)" in said("en")["reviewed"]
     assert browser.post("/api/patients/P1/audit", {}).status_code == 200
     view = audit_view(station.state("P1"))
     assert view is not None
@@ -272,10 +277,9 @@ def test_before_a_signature_the_documents_are_preliminary_and_conclude_nothing(
     assert (answer.status_code, "found a signed result" in answer.json()["error"]) == (409, True)
 
 
-def test_no_count_of_a_preliminary_document_moves_with_an_answer_of_an_open_look(
-    browser: Browser, station: Station
-) -> None:
+def test_no_count_of_a_preliminary_document_moves_with_an_answer_of_an_open_look(large_station: Station) -> None:
     """Whoever prints before and after naming a drawn cell must not read from it what the machine had called."""
+    station, browser = large_station, enter(large_station)
     assert browser.post("/api/patients/P1/audit", {}).status_code == 200
     counts = ("codes", "categories")
 
@@ -329,3 +333,66 @@ def test_a_comment_cannot_reorder_the_signed_page(browser: Browser, station: Sta
     page = browser.client.get("/api/patients/P1/signed/1.html").text
     assert "enough" in page
     assert "\u202e" not in page
+
+
+def test_out_of_depth_the_machine_has_no_count_until_a_review_gives_a_ratio(
+    browser: Browser, station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = station.cells.rows["P1"]
+    monkeypatch.setitem(station.cells.rows, "P1", row.model_copy(update={"state": "out_of_depth"}))
+
+    def printed() -> str:
+        return browser.get("/api/patients/P1/preliminary.html").text
+
+    assert browser.json("/api/patients/P1/estimate")["machine"] is None
+    assert "The machine alone called" not in printed()
+    assert "The machine alone called" in browser.get("/api/patients/P2/preliminary.html").text
+    make_ready(browser, station)
+    machine = browser.json("/api/patients/P1/estimate")["machine"]
+    assert f"The machine alone called {machine['x']} of {machine['n']}." in printed()
+
+
+@pytest.mark.parametrize("n_left", [0, 49])
+def test_fewer_cells_than_a_look_are_named_in_full_and_no_audit(large_station: Station, n_left: int) -> None:
+    """An audit of what a reader left over says nothing, refused now or drawn by an earlier version."""
+    station, browser = large_station, enter(large_station)
+    state = station.state("P1")
+    named = [cell.cell_id for cell in state.present][: len(state.present) - n_left]
+    browser.decide("P1", *({"kind": "relabel", "cell_id": name, "new": "L2"} for name in named))
+    refused = browser.post("/api/patients/P1/audit", {})
+    assert refused.status_code == 400
+    assert "expected 50 or more to draw from; name them all and confirm a full review" in refused.json()["error"]
+    few = "fewer than 50 cells are left for chance to draw from, so name them all"
+    assert few in browser.json("/api/patients/P1/checklist")["items"][1]["sentence"]
+    frame, sizes = frame_of(station.state("P1")), (50, 100, 200)
+    drawn = {
+        "audit": draw_audit(frame, "s", sizes).model_dump(mode="json"),
+        "fields": [],
+        "named": dict.fromkeys(named),
+    }
+    station.store.append([Draft(READER, "P1", "audit_drawn", None, None, drawn)])
+    view = audit_view(station.state("P1"))
+    assert view is not None
+    assert view.audit.sizes == (n_left,)
+    for name in view.order:
+        assert browser.decide("P1", {"kind": "audit_answer", "cell_id": name, "new": "L2"}).status_code == 200
+    assert browser.json("/api/patients/P1/estimate")["audit"]["ratio"] is None
+    assert few in browser.json("/api/patients/P1/checklist")["items"][1]["sentence"]
+    assert "reviewed" in lacking(browser)
+
+
+def test_an_audit_that_ended_with_every_cell_does_not_say_that_others_are_estimated(large_station: Station) -> None:
+    station, browser = large_station, enter(large_station)
+    named = station.patient("P1").frozen[0].cell_id
+    browser.decide("P1", {"kind": "relabel", "cell_id": named, "new": "L2"})
+    browser.post("/api/patients/P1/audit", {})
+    view = audit_view(station.state("P1"))
+    assert view is not None
+    said = []
+    for name in view.order:
+        browser.decide("P1", {"kind": "audit_answer", "cell_id": name, "new": "L2"})
+        said.append("the others are estimated" in browser.get("/api/patients/P1/preliminary.html").text)
+    assert said.index(True) == 49
+    assert said.index(False, 49) == len(view.order) - 1
+    text = browser.get("/api/patients/P1/preliminary.html").text
+    assert f"ended with every cell named by eye, {len(view.order)} of {len(view.order) + 1} without" in text

@@ -39,6 +39,9 @@ N_SIDES = 3
 LOOKS = (50, 100, 200)
 """Sizes of an audit, and the only moments at which a growing one may be looked at."""
 
+FEWEST_DRAWN = LOOKS[0]
+"""Cells that chance must have drawn before an audit says anything; where fewer are left, all of them are named."""
+
 FEWEST_PER_STRATUM = 10
 CERTAIN = 0.9
 """From this probability of the call on, a call is certain. A fixed value, so that strata mean the same everywhere."""

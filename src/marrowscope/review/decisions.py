@@ -54,7 +54,8 @@ class Subject:
     state: PatientState
     fields: Mapping[str, ShownField]
     vocabulary: Vocabulary
-    flags: frozenset[str] = frozenset()
+    flags: frozenset[str] | None = frozenset()
+    """Flags that the run raised; None for a blinded reader, whom they would tell of the calls."""
     audit: AuditView | None = None
     answered: list[str] = field(default_factory=list)
     """Cells of the audit that this request answered so far."""
@@ -79,17 +80,19 @@ def draft_of(subject: Subject, reader: str, decision: Decision) -> Draft:
     if check is None:
         _refuse(f"a decision of kind {decision.kind!r}", f"one of {', '.join(_CHECKS)}")
     draft = check(subject, reader, decision)
-    if decision.kind == "audit_answer":
-        subject.answered.append(decision.cell_id or "")
-        return draft
     touched = {draft.cell_id, *(draft.new["cells"] if draft.kind == "merge" else ())}
     named = subject.state.opinions.keys() - (subject.state.settled - subject.withdrawn)
     if draft.kind == "withdraw":
         subject.withdrawn.add(decision.cell_id or "")
     elif draft.kind in DECIDING - SETTLING and touched & named:
         _refuse("a decision about a cell that blinded readers named", "one of kind 'adjudicate', by a signer")
+    if decision.kind == "audit_answer":
+        subject.answered.append(decision.cell_id or "")
+        return draft
     if subject.audit is not None and draft.kind in DECIDING:
         pending = set(subject.audit.order) - set(subject.state.audit_answers) - set(subject.answered)
+        if draft.kind in SETTLING:
+            pending -= named  # they are adjudicated first, and answered then
         if touched & pending:
             _refuse("a decision about a cell of the audit that nobody has named yet", "an answer in the audit first")
     return draft
@@ -218,6 +221,8 @@ def _field_checked(subject: Subject, reader: str, decision: Decision) -> Draft:
 
 def _flag_answered(subject: Subject, reader: str, decision: Decision) -> Draft:
     value = _object(decision)
+    if subject.flags is None:
+        _refuse("an answer to a flag by a reader who does not see the calls", "one by somebody who sees the flags")
     if not isinstance(value.get("flag"), str) or value["flag"] not in subject.flags:
         _refuse(f"flag {value.get('flag')!r}", f"a flag of this patient ({', '.join(sorted(subject.flags)) or 'none'})")
     new = {"flag": value["flag"], "answer": _text(value.get("answer"), "answer")}

@@ -19,6 +19,7 @@ import numpy as np
 
 from marrowscope.review.audit import (
     CBLC,
+    FEWEST_DRAWN,
     LOOKS,
     NOT_COUNTABLE,
     OTHER,
@@ -34,6 +35,7 @@ from marrowscope.review.full_review import census_ratio, full_review_interval, m
 from marrowscope.review.looks import LOOK_LEVEL, take_look
 from marrowscope.review.missed_fields import FEWEST_FIELDS, check_fields, draw_fields
 from marrowscope.statistics.clusters import ASSUMED_CORRELATION, design_effect
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -60,8 +62,9 @@ class AuditView:
 
     @property
     def look(self) -> int | None:
-        """The last look whose cells are all named; None before the first."""
-        done = [index for index, size in enumerate(self.audit.sizes[: self.n_looks]) if self.n_answered >= size]
+        """The last look whose cells are all named; None before the first. One of fewer than 50 cells is none."""
+        allowed = enumerate(self.audit.sizes[: self.n_looks])
+        done = [index for index, size in allowed if self.n_answered >= size >= FEWEST_DRAWN]
         return done[-1] if done else None
 
     @property
@@ -78,11 +81,20 @@ class AuditView:
 def drawn_audit(state: PatientState, fields: Iterable[str], seed: str) -> dict[str, Any]:
     """Draw an audit of a patient as it stands; returns what its event stores, the names of reviewed cells included.
 
-    ``seed`` must come from a source that nobody foresees. Raises ValueError for a patient without a cell.
+    ``seed`` must come from a source that nobody foresees. Raises ValueError for a patient without a cell, and where
+    fewer than 50 are left to draw from.
     """
+    if (n_left := n_to_draw(state)) < FEWEST_DRAWN:
+        message = f"found {count_of(n_left, 'cell')} without a name, expected {FEWEST_DRAWN} or more to draw from"
+        raise ValueError(message)
     audit = draw_audit(frame_of(state), seed, LOOKS[: looks_left(state)])
     named = {name: name_of(state.cells[name]) for name in audit.reviewed}
     return {"audit": audit.model_dump(mode="json"), "fields": list(draw_fields(fields, seed)), "named": named}
+
+
+def n_to_draw(state: PatientState) -> int:
+    """Return how many cells of the frame have no name yet: those that an audit drawn now could draw from."""
+    return sum(not cell.reviewed for cell in frame_of(state))
 
 
 def looks_left(state: PatientState) -> int:
@@ -170,8 +182,13 @@ def unnamed_cells(state: PatientState, *, drawn_only: bool) -> list[ReviewedCell
     return [cell for cell in state.present if cell.code is None and (cell.origin != "model" or not drawn_only)]
 
 
-def estimate(state: PatientState, n_fields: int, vocabulary: Vocabulary) -> dict[str, Any]:
-    """Return the figures of a patient as plain values; ``full`` and ``audit`` are None where they do not apply."""
+def estimate(
+    state: PatientState, n_fields: int, vocabulary: Vocabulary, *, is_out_of_depth: bool = False
+) -> dict[str, Any]:
+    """Return the figures of a patient as plain values; ``full`` and ``audit`` are None where they do not apply.
+
+    ``machine`` is None out of depth, until a review gives a ratio: nothing is made of calls that nobody can vouch for.
+    """
     hidden = hidden_cells(state)  # a corrected count that moves with an answer would tell the call
     sides = {name: side for name, side in sides_of_seen(state, vocabulary).items() if name not in hidden}
     machine = machine_count(frame_of(state), sides)
@@ -186,8 +203,9 @@ def estimate(state: PatientState, n_fields: int, vocabulary: Vocabulary) -> dict
     if audit is not None and full is not None and full["ratio"] is not None:
         # One ratio a patient: every cell was named, and the audit's interval is about cells that were not.
         audit |= {"ratio": None, "advice": "all_named", "next": None}
+    is_reviewed = any(figure is not None and figure["ratio"] is not None for figure in (full, audit))
     return {
-        "machine": {**asdict(machine), "is_estimate": False},
+        "machine": {**asdict(machine), "is_estimate": False} if is_reviewed or not is_out_of_depth else None,
         "full": full,
         "audit": audit,
         "progress": _plain(asdict(review_progress(named, 1, effect=effect))),

@@ -122,6 +122,11 @@ class Progress:
         with self._lock:
             return sorted(reader for reader, seen in self._present.get(patient_id, {}).items() if seen >= since)
 
+    def seen_by(self, patient_id: str) -> list[str]:
+        """Return who looked at a patient since the station was started."""
+        with self._lock:
+            return sorted(self._present.get(patient_id, {}))
+
     def _count(self, event: Event) -> None:
         if not event.patient_id:
             return

@@ -11,7 +11,9 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from marrowscope.review.live_estimate import audit_view, estimate, hidden_cells, unnamed_cells
+from marrowscope.report.verdict import is_out_of_depth
+from marrowscope.review.audit import FEWEST_DRAWN
+from marrowscope.review.live_estimate import audit_view, estimate, hidden_cells, n_to_draw, unnamed_cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -91,6 +93,9 @@ def _reviewed(state: PatientState) -> ChecklistItem:
     if state.full_review_withdrawn is not None and (view is None or view.look is None):
         by, decided_by = state.full_review_withdrawn
         return _lacking("reviewed", "reviewed.withdrawn", reader=by, other=decided_by)
+    n_drawn = n_to_draw(state) if view is None else view.audit.sizes[0]
+    if n_drawn < FEWEST_DRAWN:
+        return _lacking("reviewed", "reviewed.few", fewest=FEWEST_DRAWN)
     if view is None:
         return _lacking("reviewed", "reviewed.none")
     if view.look is None:
@@ -106,6 +111,11 @@ def _lacking(key: ItemKey, said: str, **values: int | str | tuple[str, ...]) -> 
     return ChecklistItem(key, is_done=False, said=said, values=values)
 
 
+def figures_of(chart: Chart) -> dict[str, Any]:
+    """Return the figures of a patient; out of depth, without a count of the machine's until a review gives a ratio."""
+    return estimate(chart.state, chart.n_fields, chart.vocabulary, is_out_of_depth=is_out_of_depth(chart.row))
+
+
 def signed_value(chart: Chart, full_name: str, head: Head) -> dict[str, Any]:
     """Return what a signature states of a patient; ``head`` is that of the chain before it."""
     status = "amended" if chart.state.signatures else "final"
@@ -119,7 +129,7 @@ def preliminary_value(chart: Chart, full_name: str, head: Head) -> dict[str, Any
     Cells of an audit's open look stand in none of the counts by code and category (``undisclosed`` says how many): a
     count that moves with an answer would tell the call.
     """
-    figures = estimate(chart.state, chart.n_fields, chart.vocabulary)
+    figures = figures_of(chart)
     done = next((how for how, key in _FIGURES.items() if figures[key] is not None and figures[key]["ratio"]), None)
     hidden = hidden_cells(chart.state)
     n_undisclosed = sum(cell.cell_id in hidden for cell in chart.state.present)
@@ -157,7 +167,7 @@ def _stated(chart: Chart, full_name: str, head: Head, hidden: frozenset[str] = f
         },
         "codes": dict(sorted(Counter(shown_codes).items())),
         "categories": _by_category(shown, vocabulary),
-        "figures": estimate(state, chart.n_fields, vocabulary),
+        "figures": figures_of(chart),
         "confirmed": [asdict(item) for item in state.decided],
         "full_review_utc": state.full_review_utc,
         "adequacy": next((comment.text for comment in reversed(state.comments) if comment.about == ADEQUACY), None),

@@ -97,7 +97,8 @@ def _stated_ratio(ratio: SignedRatio, value: Mapping[str, Any], words: Words) ->
         audit = value["figures"]["audit"]
         n_blind = audit["sizes"][audit["look"]]
         n_before = audit["ratio"]["n_named"] - n_blind
-        how = [strings("signed.how.audit", n=n_blind, total=audit["n_cells"])]
+        is_all = audit["ratio"]["n_named"] == audit["n_cells"]
+        how = [strings("signed.how.audit_all" if is_all else "signed.how.audit", n=n_blind, total=audit["n_cells"])]
         how += [strings("signed.how.audit_before", n=n_before)] if n_before else []
     counted = [strings("signed.x_of_n", x=ratio.x, n=ratio.n)] if ratio.x is not None else []
     interval = strings(
@@ -119,7 +120,7 @@ def _counts(value: Mapping[str, Any], words: Words) -> list[str]:
     strings, cells, machine = words.strings, value["cells"], value["figures"]["machine"]
     n_undisclosed = value.get("undisclosed", 0)
     return [
-        strings("signed.machine", x=machine["x"], n=machine["n"]),
+        *([strings("signed.machine", x=machine["x"], n=machine["n"])] if machine else []),
         strings(
             "signed.cells",
             named=cells["named_by_eye"],

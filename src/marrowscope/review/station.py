@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from marrowscope.errors import InputError, ReviewError, RunError
 from marrowscope.report.words import load_words
 from marrowscope.review.accounts import ROLES, Account, find_account, permissions_of
+from marrowscope.review.audit import FEWEST_DRAWN
 from marrowscope.review.binding import bind_runs, read_bindings, refuse_unbound
 from marrowscope.review.cell_images import CellImages
 from marrowscope.review.decisions import Subject, draft_of
@@ -23,7 +24,7 @@ from marrowscope.review.disputes import DisputeCounts, count_disputes
 from marrowscope.review.events import SETTLING, Draft
 from marrowscope.review.fold import Folding, Signature, foreseen
 from marrowscope.review.kept_comparisons import KeptComparisons
-from marrowscope.review.live_estimate import audit_view, drawn_audit, looks_left
+from marrowscope.review.live_estimate import audit_view, drawn_audit, looks_left, n_to_draw
 from marrowscope.review.progress import Progress
 from marrowscope.review.run_cells import TwoRunsError
 from marrowscope.review.sessions import token_hash
@@ -255,9 +256,10 @@ class Station:
     def assign(self, patient_ids: Sequence[str], readers: Sequence[str], reader: str) -> Appended:
         """Give patients to readers who see neither calls nor each other; no reader ends the assignment.
 
-        One reader alone is hidden the calls. Raises ReviewError for a reader without an account, or a patient that was
-        decided about: what somebody saw cannot be taken back. LockedError for a signed one, NotAssignedError for one
-        that ``reader`` reads blinded, ChangedError where anything was recorded about one of them meanwhile.
+        One reader alone is hidden the calls. Raises ReviewError for a reader without an account or who opened the
+        patient, and for a patient that was decided about or has an audit: what somebody saw cannot be taken back.
+        LockedError for a signed one, NotAssignedError for one that ``reader`` reads blinded, ChangedError where
+        anything was recorded about one of them meanwhile.
         """
         for name in readers:
             account = self.who(name)
@@ -270,12 +272,30 @@ class Station:
             if reader in state.assigned:
                 message = f"patient {patient_id!r} is assigned to {reader}, who cannot change that; another signer can"
                 raise NotAssignedError(message)
-            if readers and state.n_reviewed:
-                message = f"patient {patient_id!r}: found decisions, expected none before blinded readers begin"
+            if readers and (state.n_reviewed or state.audit is not None):
+                found = "decisions" if state.n_reviewed else "a drawn audit"
+                message = f"patient {patient_id!r}: found {found}, expected none before blinded readers begin"
+                raise ReviewError(message)
+            if saw := sorted(self._who_saw(patient_id, state) & set(readers)):
+                message = (
+                    f"patient {patient_id!r}: {', '.join(saw)} opened it with the calls in sight, expected readers who "
+                    "did not; choose others"
+                )
                 raise ReviewError(message)
             value = {"readers": list(dict.fromkeys(readers))}
             drafts.append(Draft(reader, patient_id, "assign", None, {"readers": list(state.assigned)}, value))
         return self.store.append(drafts, alone_after=seen, bound=self._bound(*patient_ids))
+
+    def _who_saw(self, patient_id: str, state: PatientState) -> set[str]:
+        """Return who recorded anything about a patient, or had its page open, without reading it blinded then."""
+        saw = set(self.progress.seen_by(patient_id)) - set(state.blinded)
+        assigned: set[str] = set()
+        for event in self.store.events(patient_id):
+            if event.kind == "assign":
+                assigned = set(event.new["readers"])
+            elif event.kind not in {"bind", "carried", "not_carried"} and event.reader not in assigned:
+                saw.add(event.reader)
+        return saw
 
     def decide(
         self, patient_id: str, reader: str, decisions: Sequence[Decision], base: int, *, is_blinded: bool = False
@@ -297,7 +317,7 @@ class Station:
             state,
             self.patient(patient_id).fields,
             self.vocabulary,
-            frozenset(flag.flag for flag in self.cells.rows[patient_id].flags),
+            None if is_blinded else frozenset(flag.flag for flag in self.cells.rows[patient_id].flags),
             audit_view(state),
             states_place=bool(whole.blinded) and not is_blinded,
         )
@@ -327,6 +347,12 @@ class Station:
             message = f"patient {patient_id!r}: found no cell, expected some to audit"
             raise ReviewError(message)
         fields = [field.field_id for field in self.patient(patient_id).fields.values() if field.failed is None]
+        if (n_left := n_to_draw(state)) < FEWEST_DRAWN:
+            message = (
+                f"patient {patient_id!r}: found {count_of(n_left, 'cell')} without a name, expected {FEWEST_DRAWN} or "
+                "more to draw from; name them all and confirm a full review instead"
+            )
+            raise ReviewError(message)
         value = drawn_audit(state, fields, secrets.token_hex(32))
         draft = Draft(reader, patient_id, "audit_drawn", None, None, value)
         return self.store.append([draft], alone_after=state.sequence, bound=self._bound(patient_id))

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from marrowscope.review.decisions import Decision
-from tests.review.pages.conftest import Served, expect, saved
+from marrowscope.review.live_estimate import audit_view
+from marrowscope.review.sign import figures_of
+from tests.review.pages.conftest import Served, expect, saved, serving
 from tests.review.pages.test_gallery_page import kinds, labels
+from tests.review.stations import open_station
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from playwright.sync_api import Page
+
+    from tests.fake_runs import FakeRun
+
+
+@pytest.fixture
+def served(fake_run: Callable[..., FakeRun], tmp_path: Path) -> Iterator[Served]:
+    """Serve patients with more cells than the first look of an audit."""
+    with serving(open_station(fake_run(n_fields=6).folder, tmp_path / "review" / "review.sqlite")) as served:
+        yield served
+
+
+def estimate_of(served: Served) -> dict[str, Any]:
+    return figures_of(served.station.chart("P1"))
 
 
 def test_an_audit_hides_the_calls_takes_every_name_in_order_and_gives_a_ratio(
@@ -21,9 +41,9 @@ def test_an_audit_hides_the_calls_takes_every_name_in_order_and_gives_a_ratio(
     expect(page.locator(".figure.audit")).to_contain_text("not drawn")
     page.click(".figure.audit button")
     page.wait_for_selector("body.auditing")
-    order = page.locator(".tile:not([hidden])").evaluate_all(
-        "tiles => tiles.sort((a, b) => a.ariaPosInSet - b.ariaPosInSet).map(tile => tile.dataset.cell)"
-    )
+    view = audit_view(served.station.state("P1"))
+    assert view is not None
+    order = list(view.order[: view.audit.sizes[0]])
     assert set(labels(page).values()) == {"?"}
     page.keyboard.press("ArrowRight")
     page.keyboard.type("n2")  # none is skipped: the cursor goes back to the first
@@ -38,6 +58,37 @@ def test_an_audit_hides_the_calls_takes_every_name_in_order_and_gives_a_ratio(
     assert [event.cell_id for event in answers] == order
     assert [event.new for event in answers] == [None, *["N"] * (len(order) - 1)]
     expect(page.locator(".figure.audit")).to_contain_text("%")
+    following = estimate_of(served)["audit"]["next"]
+    said = f"cells of the next look: {view.audit.sizes[1] - view.audit.sizes[0]}; width of the interval then about "
+    expect(page.locator(".figure.audit")).to_contain_text(f"{said}{100 * following['width_then']:.1f}%, now ")
+    (category,) = estimate_of(served)["progress"]["categories"]
+    limits = f"{100 * category['share']['lower']:.1f}%\u2013{100 * category['share']['upper']:.1f}%"
+    expect(page.locator(".figure.differential")).to_have_attribute(
+        "title", re.compile(f": {len(order) - 1}, {limits}$")
+    )
+
+
+def test_too_few_cells_for_an_audit_are_offered_as_a_full_review(opened: Callable[..., Page], served: Served) -> None:
+    names = [cell.cell_id for cell in served.station.patient("P1").frozen]
+    page = opened()
+    expect(page.locator(".figure.audit button")).to_be_visible()
+    served.station.decide("P1", "Ada", [Decision("relabel", name, "N5") for name in names[:-49]], 0)
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    expect(page.locator(".figure.audit")).to_contain_text("fewer than 50 cells left: name them all")
+    expect(page.locator(".figure.audit button")).to_be_hidden()
+
+
+def test_the_strip_shows_no_count_of_the_machine_out_of_depth(
+    opened: Callable[..., Page], served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = served.station.cells.rows["P1"]
+    monkeypatch.setitem(served.station.cells.rows, "P1", row.model_copy(update={"state": "out_of_depth"}))
+    page = opened()
+    expect(page.locator(".figure.audit")).to_contain_text("not drawn")  # the figures have come
+    expect(page.locator(".figure.machine")).to_be_hidden()
+    page.goto(f"{served.address}/patients/P2")
+    expect(page.locator(".figure.machine")).to_contain_text("CBLC of")
 
 
 def test_a_patient_is_signed_once_everything_is_done_and_amended_with_a_reason(

@@ -15,7 +15,7 @@ from tests.review.pages.conftest import Served, expect, saved
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
     from marrowscope.review.events import Event
 
@@ -115,6 +115,48 @@ def test_cells_are_added_split_merged_redrawn_and_removed_and_all_of_it_is_undon
     for name, cell in frozen.items():
         assert state.cells[name].code is None
         assert np.allclose(state.cells[name].contour_xy, cell.contour_xy, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", ["merge", "add", "split"])
+def test_a_name_typed_for_a_drawn_cell_reaches_it_although_the_answer_to_the_drawing_was_lost(
+    opened: Callable[..., Page], served: Served, kind: str
+) -> None:
+    page = opened()
+    lost: list[str] = []
+
+    def lose_the_answer(route: Route) -> None:
+        if lost or f'"{kind}"' not in (route.request.post_data or ""):
+            route.continue_()
+            return
+        lost.append(route.fetch().text())
+        route.abort()
+
+    page.route("**/api/patients/P1/events", lose_the_answer)
+    page.focus("#field")
+    page.select_option("#field", FIELD)
+    page.focus("#grid")
+    page.keyboard.press("g")
+    expect(page.locator(".field-canvas")).to_be_focused()
+    page.keyboard.press("w")
+    if kind == "merge":
+        click(page, 240, 60)
+        click(page, 330, 60, "Shift")
+        page.keyboard.press("t")
+    elif kind == "add":
+        page.keyboard.press("i")
+        click(page, 150, 150)
+    else:
+        click(page, 60, 60)
+        page.keyboard.press("k")
+        click(page, 12, 60)
+        click(page, 106, 62)
+    page.keyboard.type("n1")
+    saved(page)
+    assert "sequence" in lost[0]
+    events = list(served.station.store.events("P1"))
+    assert [event.kind for event in events if event.kind not in {"open", "bind"}] == [kind, "relabel"]
+    drawn = [cell for cell in served.station.state("P1").present if cell.origin in {"merged", "added", "split"}]
+    assert [cell.code for cell in drawn if cell.code is not None] == ["N1"]
 
 
 def test_outlines_are_cut_and_compared_as_shapely_does(opened: Callable[..., Page]) -> None:

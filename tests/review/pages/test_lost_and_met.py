@@ -146,6 +146,43 @@ def test_another_readers_decision_stands_until_the_reader_says_otherwise(
     assert kinds(served)[-2:] == [("relabel", "N4"), ("relabel", "N1")]
 
 
+def test_taking_back_a_decision_asks_before_it_undoes_another_readers_later_one(
+    opened: Callable[..., Page], served: Served
+) -> None:
+    page = opened()
+    cell = cursor(page)
+    page.keyboard.type("n1")
+    saved(page)
+    served.station.decide("P1", "Ben", [Decision("relabel", cell, "N3")], served.station.store.head().sequence)
+    page.reload()
+    expect(page.locator(f"[data-cell='{cell}'] .label")).to_have_text("N3")  # the page shows it already
+    page.wait_for_selector("body[data-ready]")
+    page.keyboard.press("u")
+    expect(page.locator("dialog.conflict")).to_contain_text("Ben")
+    page.keyboard.press("Enter")  # keep theirs
+    saved(page)
+    assert (codes(served)[cell], labels(page)[cell]) == ("N3", "N3")
+    page.keyboard.press("u")  # nothing of mine about the cell is left to take back
+    page.keyboard.press("y")
+    saved(page)
+    assert kinds(served) == [("relabel", "N1"), ("relabel", "N3")]
+
+
+def test_a_decision_taken_back_before_its_answer_came_asks_nothing(opened: Callable[..., Page], served: Served) -> None:
+    page = opened()
+    cell = cursor(page)
+    page.context.set_offline(True)
+    page.keyboard.type("n1")
+    page.keyboard.press("u")
+    expect(page.locator("#saved")).to_have_text("Not saved: 2")
+    page.context.set_offline(False)
+    saved(page)
+    page.keyboard.press("y")
+    saved(page)
+    assert kinds(served) == [("relabel", "N1"), ("relabel", None), ("relabel", "N1")]
+    assert codes(served)[cell] == "N1"
+
+
 def test_what_the_station_refuses_is_taken_back_and_said(opened: Callable[..., Page], served: Served) -> None:
     page = opened()
     cell = cursor(page)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def served(fake_run: Callable[..., FakeRun], tmp_path: Path) -> Iterator[Served]:
     """Serve P1 after a second prediction without the first cell of its audit."""
-    run, database = fake_run(), tmp_path / "review" / "review.sqlite"
+    run, database = fake_run(n_fields=6), tmp_path / "review" / "review.sqlite"
     before = open_station(run.folder, database)
     before.draw("P1", READER)
     view = audit_view(before.state("P1"))

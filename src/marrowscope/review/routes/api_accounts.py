@@ -23,11 +23,16 @@ from marrowscope.review.routes.sent_values import EventNumber, SentPassword, Sen
 from marrowscope.review.sessions import Session
 
 if TYPE_CHECKING:
-    from marrowscope.review.events import Event
+    from collections.abc import Mapping
+
+    from marrowscope.review.events import Event, Kind
     from marrowscope.review.fold import PatientState
 
 router = APIRouter()
 _EVENTS_AT_ONCE = 1000
+_EVERYBODYS: frozenset[Kind] = frozenset({"assign", "bind"})
+_OWN: frozenset[Kind] = frozenset({"open", "comment", "field_checked", "flag_answered", "full_review"})
+"""Kinds of event that a blinded reader sees: everybody's, and the reader's own."""
 
 
 class NewAccount(SentValue):
@@ -126,8 +131,9 @@ def log(
 ) -> dict[str, Any]:
     """Return up to a thousand events after number ``after``, as they were recorded, and the head of the chain.
 
-    What a reader must not see is ``withheld``, and its values are null: decisions about a patient whom this session
-    reads or read blinded, until it is signed, and what the machine said of cells that an open audit hides.
+    What a reader must not see is ``withheld``, and its values are null. Of a patient whom this session reads or read
+    blinded, until it is signed, that is everything but assignments and the session's own comments and answers. Of one
+    with an audit whose looks are open, it is what the machine said of its cells, also by the strata they were drawn in.
     """
     station = station_of(request)
     head = station.store.head()
@@ -136,7 +142,7 @@ def log(
     for event in station.store.events(after=after):
         values = {name: getattr(event, name) for name in event.__slots__}
         hidden: tuple[str, ...] = ()
-        if event.kind in DECIDING and "decide" in session.permissions and event.patient_id in station.cells.rows:
+        if "decide" in session.permissions and event.patient_id in station.cells.rows:
             if event.patient_id not in hiding:
                 hiding[event.patient_id] = _hiding(station.state(event.patient_id), session.reader)
             hidden = hiding[event.patient_id].of(event)
@@ -148,21 +154,33 @@ def log(
 
 @dataclass(frozen=True, slots=True)
 class _Hiding:
-    """What of a patient's log a reader must not see: every decision, or the machine's word on some cells."""
+    """What of a patient's log ``reader`` must not see: nearly everything, or the machine's word on some cells.
 
+    ``audit`` is what the event of an audit with open looks holds; None without one.
+    """
+
+    reader: str
     is_blinded: bool
     cells: frozenset[str]
+    audit: Mapping[str, Any] | None
 
     def of(self, event: Event) -> tuple[str, ...]:
         """Return the names of the values of ``event`` that are hidden."""
         if self.is_blinded:
-            return ("old", "new", "model_value")
+            is_own = event.kind in _OWN and event.reader == self.reader
+            return () if is_own or event.kind in _EVERYBODYS else ("old", "new", "model_value")
+        if event.kind == "audit_drawn":  # its strata are calls, and its seed tells which cells come next
+            return ("new",) if event.new == self.audit else ()
+        if event.kind not in DECIDING:
+            return ()
         touched = {event.cell_id, *(event.new["cells"] if event.kind == "merge" else ())}
         return ("model_value",) if touched & self.cells else ()
 
 
 def _hiding(state: PatientState, reader: str) -> _Hiding:
-    return _Hiding(reader in state.blinded and not state.is_locked, hidden_cells(state))
+    hidden = hidden_cells(state)
+    audit = state.audit if hidden and not state.is_locked else None
+    return _Hiding(reader, reader in state.blinded and not state.is_locked, hidden, audit)
 
 
 @router.get("/api/verify")

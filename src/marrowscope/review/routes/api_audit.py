@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 
 from marrowscope.review.guard import DECIDE, SEE, unblinded
-from marrowscope.review.live_estimate import audit_view, estimate
+from marrowscope.review.live_estimate import audit_view
 from marrowscope.review.routes.sent_values import acknowledged
 from marrowscope.review.sessions import Session
+from marrowscope.review.sign import figures_of
 
 router = APIRouter()
 
@@ -20,7 +21,7 @@ def patient_estimate(request: Request, patient_id: str, session: Annotated[Sessi
     station = unblinded(request, patient_id, session)
     station.progress.is_here(patient_id, session.reader)
     chart = station.chart(patient_id)
-    return {"sequence": chart.state.sequence, **estimate(chart.state, chart.n_fields, chart.vocabulary)}
+    return {"sequence": chart.state.sequence, **figures_of(chart)}
 
 
 @router.post("/api/patients/{patient_id}/audit")

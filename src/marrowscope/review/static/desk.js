@@ -7,6 +7,7 @@ import { addressOf, read, send } from "./station.js";
 
 const LOOK_AGAIN_MS = 20_000, LOOK_AGAIN_LARGE_MS = 60_000, LARGE = 3000;
 const MOST_KEPT = 500;
+const DRAWN = { add: "added", merge: "merged" }; // decisions that draw one cell, and the origin it has then
 
 export class Desk extends EventTarget {
   constructor(patientId, vocabulary, { ask, tell, history = "history" }) {
@@ -34,10 +35,10 @@ export class Desk extends EventTarget {
   }
 
   async open() {
+    const history = kept.read(`${this.history}.${this.place}`, null, sessionStorage); // before the first state is kept
+    if (history) [this.done, this.undone] = [history.done, history.undone];
     await this.outbox.open();
     await this.reload();
-    const history = kept.read(`${this.history}.${this.place}`, null, sessionStorage);
-    if (history) [this.done, this.undone] = [history.done, history.undone];
     this.outbox.run();
     this.#lookAgain();
   }
@@ -92,7 +93,7 @@ export class Desk extends EventTarget {
     const inverse = this.cells.apply(events, data.reader, this.outbox.real);
     const item = this.outbox.push(this.base, events);
     if (inverse.length) {
-      this.done.push({ forward: events, inverse, label, item: item.id });
+      this.done.push({ forward: events, inverse, label, item: item.id, base: item.base });
       this.undone = [];
     }
     this.#changed("cells");
@@ -111,7 +112,8 @@ export class Desk extends EventTarget {
     const action = from.pop();
     if (!action) return null;
     this.cells.apply(action[which], data.reader, this.outbox.real);
-    action.item = this.outbox.push(this.base, action[which]).id;
+    // From what it takes back: what others decided after that is met, also where this page shows it already.
+    action.item = this.outbox.push(action.base ?? this.base, action[which], action.item).id;
     to.push(action);
     this.#changed("cells");
     return action;
@@ -129,17 +131,19 @@ export class Desk extends EventTarget {
     return names;
   }
 
+  /** Take the station's names for what was drawn, before the decisions behind are sent: they may be about it. */
   async #accepted(item, answer) {
-    const drawn = item.events.filter((event) => ["add", "merge"].includes(event.kind));
+    const draws = item.events.some((event) => ["add", "merge", "split"].includes(event.kind));
+    const state = draws ? await read(`${this.address}/cells`) : null;
     item.events.forEach((event, at) => {
       if (["add", "merge"].includes(event.kind)) this.#rename(event.cell_id, answer.cell_ids[at]);
+      if (event.kind === "split") for (const part of event.new.parts) this.#rename(part.cell_id, found(state, part.contour_xy, "split"));
     });
-    const split = item.events.filter((event) => event.kind === "split");
-    if (split.length || drawn.length) {
-      const state = await read(`${this.address}/cells`);
-      for (const event of split) for (const part of event.new.parts) this.#rename(part.cell_id, found(state, part.contour_xy, "split"));
-      this.#take(state);
-    }
+    this.outbox.drop(item);
+    for (const later of this.outbox.items) if (later.takesBack === item.id) later.base = answer.sequence;
+    for (const action of [...this.done, ...this.undone]) if (action.item === item.id) action.base = answer.sequence;
+    this.#keepHistory();
+    if (state) this.#take(state);
     this.dispatchEvent(new CustomEvent("recorded", { detail: { item, answer } }));
   }
 
@@ -176,11 +180,12 @@ export class Desk extends EventTarget {
       const keep = (event) => !theirs.has(this.outbox.real(event.cell_id)) && !event.new?.cells?.some((name) => theirs.has(this.outbox.real(name)));
       item.events = item.events.filter(keep);
       item.base = state.sequence;
-      for (const action of this.done.filter((action) => action.item === item.id)) {
+      for (const action of [...this.done, ...this.undone]) { // theirs stands: nothing of mine about it is left to take back
         action.forward = action.forward.filter(keep);
         action.inverse = action.inverse.filter(keep);
       }
       this.done = this.done.filter((action) => action.inverse.length);
+      this.undone = this.undone.filter((action) => action.forward.length);
       if (!item.events.length) this.outbox.drop(item);
     }
     this.#take(state);
@@ -191,12 +196,20 @@ export class Desk extends EventTarget {
     this.undone = this.undone.filter((action) => action.item !== item.id);
   }
 
-  /** After a connection was lost: whether the station has recorded these events although its answer never came. */
+  /**
+   * After a connection was lost: the answer of the station where it recorded these events although it never came, with
+   * the names of what they drew; null where it did not.
+   */
   async #isThere(events) {
     const state = await read(`${this.address}/cells`);
+    if (!this.#wereRecorded(events, state)) return null;
+    return { sequence: state.sequence, cell_ids: events.map((event) => (DRAWN[event.kind] ? found(state, event.new.contour_xy, DRAWN[event.kind]) : event.cell_id)) };
+  }
+
+  #wereRecorded(events, state) {
     const at = new Map(state.cell_id.map((name, i) => [name, i]));
     const last = new Map();
-    for (const event of events) last.set(`${event.cell_id} ${event.kind === "relabel" ? "code" : "shape"}`, event);
+    events.forEach((event, k) => last.set(`${event.cell_id ?? k} ${event.kind === "relabel" ? "code" : "shape"}`, event));
     return [...last.values()].every(({ kind, cell_id, new: value }) => {
       const i = at.get(cell_id);
       if (kind === "relabel") return state.code[i] === value && state.decided_by[i] === (value === null ? null : data.reader);
@@ -205,8 +218,8 @@ export class Desk extends EventTarget {
       if (["not_a_cell", "delete", "split"].includes(kind)) return state.removed[i] === kind;
       if (kind === "restore") return i !== undefined && state.removed[i] === null;
       if (kind === "redraw") return i !== undefined && isBox(state, i, box(value.contour_xy));
-      if (kind === "add") return Boolean(found(state, value.contour_xy, "added"));
-      if (kind === "merge") return value.cells.every((name) => state.removed[at.get(name)] === "merge");
+      if (kind === "add") return Boolean(found(state, value.contour_xy, DRAWN.add));
+      if (kind === "merge") return Boolean(found(state, value.contour_xy, DRAWN.merge)) && value.cells.every((name) => state.removed[at.get(name)] === "merge");
       if (kind === "field_checked") return state.fields_checked[value.field_id] === data.reader;
       if (kind === "full_review") return state.full_review_by === (value === false ? null : data.reader);
       if (kind === "flag_answered") return state.flags_answered[value.flag] === value.answer;
@@ -234,9 +247,13 @@ export class Desk extends EventTarget {
   #changed(what) {
     if (what === "cells") {
       this.n += 1;
-      kept.write(`${this.history}.${this.place}`, { done: this.done.slice(-MOST_KEPT), undone: this.undone.slice(-MOST_KEPT) }, sessionStorage);
+      this.#keepHistory();
     }
     this.dispatchEvent(new Event(what));
+  }
+
+  #keepHistory() {
+    kept.write(`${this.history}.${this.place}`, { done: this.done.slice(-MOST_KEPT), undone: this.undone.slice(-MOST_KEPT) }, sessionStorage);
   }
 }
 

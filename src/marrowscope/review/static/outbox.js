@@ -12,7 +12,8 @@ const isLost = (error) => error instanceof LostError || error.status === 401;
 
 export class Outbox extends EventTarget {
   /**
-   * post(base, events) sends; isThere(events) asks the station whether they were recorded after all.
+   * post(base, events) sends; isThere(events) asks the station whether they were recorded after all, and gives its
+   * answer, or null. accepted(item, answer) takes what an answer names, and drops the item.
    * refused(item, error) and met(item, error) are told of what the station did not take; both give a promise.
    * adopted() is told when what a closed page left came in, after `open`.
    */
@@ -62,8 +63,9 @@ export class Outbox extends EventTarget {
 
   real = (id) => this.ids.get(id) ?? id;
 
-  push(base, events) {
-    const item = { id: crypto.randomUUID(), base, events };
+  /** Send events; `takesBack` is the id of the item whose events they take back, which may still be on its way. */
+  push(base, events, takesBack = null) {
+    const item = { id: crypto.randomUUID(), base, events, takesBack };
     this.items.push(item);
     this.#keep();
     if (this.state === "saved") this.#say("saving");
@@ -101,14 +103,10 @@ export class Outbox extends EventTarget {
   async #first() {
     const item = this.items[0];
     try {
-      if (item.unsure && (await this.isThere(item.events.map(this.#named)))) {
-        this.drop(item);
-        return true;
-      }
+      const known = item.unsure ? await this.isThere(item.events.map(this.#named)) : null;
       item.unsure = false;
       this.#say("saving");
-      const answer = await this.post(item.base, item.events.map(this.#named));
-      this.drop(item);
+      const answer = known ?? (await this.post(item.base, item.events.map(this.#named)));
       this.wait = FIRST_WAIT_MS;
       await this.accepted(item, answer);
       return true;

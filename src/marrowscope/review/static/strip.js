@@ -3,7 +3,7 @@
 import { data, make, percent, t } from "./page_data.js";
 import { RefusedError, read } from "./station.js";
 
-const WANTED = 500, WAIT_MS = 1200;
+const WANTED = 500, FEWEST_DRAWN = 50, WAIT_MS = 1200;
 
 export class Strip {
   constructor(element, desk, { fullReview, audit, behind }) {
@@ -41,10 +41,11 @@ export class Strip {
 
   draw() {
     const c = this.cells.columns;
-    let [n, reviewed, named, cblc, countable, ndc] = [0, 0, 0, 0, 0, 0];
+    let [n, reviewed, named, cblc, countable, ndc, unnamed] = [0, 0, 0, 0, 0, 0, 0];
     for (let i = 0; i < this.cells.length; i++) {
       if (this.cells.isRemoved(i)) continue;
       n += 1;
+      if (c.code[i] === null && c.origin[i] !== "added") unnamed += 1;
       if (this.cells.isReviewed(i)) reviewed += 1;
       const facts = c.code[i] === null ? null : this.cells.codes.get(c.code[i]);
       if (!facts) continue;
@@ -60,7 +61,9 @@ export class Strip {
     const progress = this.estimate.progress;
     const [x, wanted] = [progress?.n ?? ndc, progress?.wanted ?? WANTED];
     this.#set("differential", t("review.n_of_n", { x, n: wanted }), t("review.figure.differential_why"));
-    this.#audit(this.estimate.audit);
+    this.parts.differential.box.title = (progress?.categories ?? []).map(({ category, x: cells, share }) =>
+      t("review.figure.category", { category: data.words[`category.${category}`] ?? category, x: cells, limits: limits(share) })).join("\n");
+    this.#audit(this.estimate.audit, unnamed);
     const by = this.desk.state.full_review_by, full = this.estimate.full?.ratio ?? null;
     const isComplete = n > 0 && named === n;
     this.#set("full", by ? (full ? `${count(full.x, full.n)} · ${limits(full.fields)}` : count(cblc, countable)) : isComplete ? count(cblc, countable) : null,
@@ -72,15 +75,16 @@ export class Strip {
     this.#set("behind", decisions.length + left.length ? t("review.behind.n", { n: decisions.length + left.length }) : null, "");
   }
 
-  /** The audit: hidden where the station knows none; an estimate only once a look is complete. */
-  #audit(audit) {
+  /** The audit: hidden where the station knows none; an estimate only once a look is complete. `unnamed` cells may be drawn. */
+  #audit(audit, unnamed) {
+    const isFew = audit ? audit.sizes[0] < FEWEST_DRAWN : unnamed < FEWEST_DRAWN;
     const ratio = audit?.ratio;
     const size = audit?.sizes.find((wanted) => wanted > audit.n_answered) ?? audit?.sizes.at(-1);
-    const value = this.estimate.audit === undefined ? null : ratio ? `${ratio.x !== null && ratio.x !== undefined ? count(ratio.x, ratio.n) : ratio.fields.estimate === null ? "–" : percent(ratio.fields.estimate, 1)} · ${limits(ratio.fields)}` : audit ? t("review.n_of_n", { x: audit.n_answered, n: size }) : t("review.audit.none");
-    const remark = ratio ? [t("review.figure.audit_why", { n: ratio.n_named, of: ratio.n_cells }), found(ratio)].filter(Boolean).join("; ") : "";
+    const value = this.estimate.audit === undefined ? null : ratio ? `${ratio.x !== null && ratio.x !== undefined ? count(ratio.x, ratio.n) : ratio.fields.estimate === null ? "–" : percent(ratio.fields.estimate, 1)} · ${limits(ratio.fields)}` : isFew ? t("review.audit.few", { fewest: FEWEST_DRAWN }) : audit ? t("review.n_of_n", { x: audit.n_answered, n: size }) : t("review.audit.none");
+    const remark = ratio ? [t("review.figure.audit_why", { n: ratio.n_named, of: ratio.n_cells }), found(ratio), following(audit.next)].filter(Boolean).join("; ") : "";
     this.#set("audit", value, remark);
     this.parts.audit.box.title = [audit?.advice && t(`review.advice.${audit.advice}`), ratio && t("review.figure.smear", { limits: limits(ratio.smear) })].filter(Boolean).join("\n");
-    this.auditButton.hidden = this.desk.isLocked || (audit && audit.n_answered >= audit.sizes.at(-1));
+    this.auditButton.hidden = this.desk.isLocked || (!audit && isFew) || (audit && audit.n_answered >= audit.sizes.at(-1));
     this.auditButton.textContent = t(audit ? "review.audit.go_on" : "review.audit.draw");
   }
 
@@ -95,5 +99,7 @@ export class Strip {
 const count = (x, n) => t("review.x_cblc_of_n", { x, n });
 
 const limits = (interval) => `${percent(interval.lower, 1)}–${percent(interval.upper, 1)}`;
+
+const following = (next) => (next ? t("review.figure.next", { n: next.n_more, now: percent(next.width_now, 1), then: percent(next.width_then, 1) }) : "");
 
 const found = (ratio) => (ratio?.found_cells_only ? t("review.figure.found_only") : "");
