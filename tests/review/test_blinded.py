@@ -451,9 +451,11 @@ def test_the_log_tells_a_blinded_reader_nothing_of_the_others_but_that_they_are_
     flag = {"flag": "few_cells", "answer": "few indeed"}
     said = {"kind": "comment", "new": {"text": "a blast, surely"}}
     for browser in (ada, bo):
-        assert browser.decide("P1", said, {"kind": "full_review"}).status_code == 200
+        assert browser.decide("P1", said).status_code == 200
     station.store.append(
         [
+            Draft("ada", "P1", "full_review"),
+            Draft("bo", "P1", "full_review"),
             Draft("dee", "P1", "flag_answered", None, None, flag),
             Draft("bo", "P1", "not_carried", "c", {"code": "N", "category": "N"}, {"reason": "no_cell"}),
         ]
