@@ -65,7 +65,7 @@ def review(tmp_path_factory: pytest.TempPathFactory) -> Review:
     """Give a run of 21 patients of A, all audited and one reviewed in full, and two of B, one of them audited."""
     root = tmp_path_factory.mktemp("site")
     bundle = make_bundle(root / "bundle")
-    run = make_run(root, [*IN_A, *IN_B], n_fields=1).folder
+    run = make_run(root, [*IN_A, *IN_B], n_fields=1, n_cells=58).folder  # 50 kept cells, the least of an audit
     used = UsedBundle(name="test", version="1", sha256=bundle.spec_sha256)
     write_manifest(run, read_manifest(run).model_copy(update={"bundle": used}))
     station = open_station(run, root / "review" / "review.sqlite")
