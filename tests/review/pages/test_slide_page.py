@@ -200,6 +200,8 @@ def test_cells_are_outlined_near_by_within_a_pixel_of_the_slide(
     page.wait_for_timeout(500)
     assert asked == [], "cells are too small to be outlined, and none is asked for"
     page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto("about:blank")  # the wider page may have asked already
+    asked.clear()
     look_near(page, served)
     assert sorted(set(asked)) == sorted(asked), "no region is asked for twice"
     page.click("#closer")
