@@ -346,3 +346,13 @@ def test_a_packed_photograph_is_named_and_counted(root: Path, name: str) -> None
     assert kinds(cohort) == [("unread_format", True)]
     assert cohort.counts.images.rejected == {"unread_format": 1}
     assert collect_inputs([root]).n_left_out == 1
+
+
+@pytest.mark.parametrize(("stated", "n_notes"), [("p9/f1.png", 1), ("f1.png", 0), ("/data/p9/f1.png", 0)])
+def test_an_image_of_another_folder_is_taken_for_the_one_beside_the_file_with_a_note(
+    root: Path, stated: str, n_notes: int
+) -> None:
+    write_coco(root / "p1/a.json", [AnnotatedImage(stated, 60, 40, CELLS)])
+    cohort = read_cohort(root)
+    assert cells(cohort) == {"p1/f1": "N1 L2"}
+    assert [(fault.kind, fault.loses_data) for fault in cohort.faults] == [("other_folder", False)] * n_notes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
+from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -60,6 +61,17 @@ class ImageIndex:
         if len(tail) > 1 and tail[:-1] not in self._folders and (tail[-2],) not in self._folders:
             return [path for path in candidates if folder and self._by_parts[path][:-1] == folder]
         return []
+
+    def is_in_another_folder(self, image: Path, stated: str) -> bool:
+        """Say whether the path ``stated`` names a folder that is not the image's: only the names of the files agree.
+
+        A whole path, with a drive or from the root, is that of another machine and says nothing of folders here.
+        """
+        if PureWindowsPath(stated).root:
+            return False
+        tail = _fold(_resolved(tuple(part for part in _plain(stated).split("/") if part not in ("", "."))))
+        parts = _fold(self._by_parts[image])
+        return len(tail) > 1 and not (_ends_with(tail, parts) or _ends_with(parts, tail))
 
     def own(self, base_name: str, folder: Parts, *, beside_only: bool = False) -> list[Path]:
         """Return the images named as an annotation file, with or without their suffix; the nearest to ``folder``."""

@@ -185,7 +185,7 @@ def _in_archive(path: Path) -> tuple[str, str]:
     try:
         with zipfile.ZipFile(path) as archive:
             suffixes = {Path(name).suffix.lower() for name in archive.namelist()}
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):  # the last: zipfile, of a later ZIP version
         return "an archive", _UNPACK
     if ".roi" in suffixes:
         return "an archive of ImageJ outlines", _EXPORT_OUTLINES

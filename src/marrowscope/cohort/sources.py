@@ -124,7 +124,26 @@ def _are_readings(items: Sequence[AnnotatedImage]) -> bool:
 def place(read: Sequence[AnnotatedImage], file: AnnotationFile, index: ImageIndex) -> list[Document]:
     """Find the image of each annotation of one file; where two images may be meant, that is a fault and none has it."""
     n_in_file = len({annotated.image_path if annotated.reader else number for number, annotated in enumerate(read)})
-    return [_place_one(annotated, file, index, n_in_file=n_in_file) for annotated in read]
+    placed = [_place_one(annotated, file, index, n_in_file=n_in_file) for annotated in read]
+    own = index.own(file.base_name, index.folder(file.path), beside_only=True)
+    guessed = [
+        number
+        for number, (image, annotated) in enumerate(placed)
+        if image is not None and image not in own and index.is_in_another_folder(image, annotated.image_path)
+    ]
+    if guessed:
+        image, annotated = placed[guessed[0]]
+        placed[guessed[0]] = (image, _other_folder(annotated, len(guessed)))
+    return placed
+
+
+def _other_folder(annotated: AnnotatedImage, n: int) -> AnnotatedImage:
+    """Add the note that images are taken for those of their names beside the file, of which folders are stated."""
+    more = f" and {n - 1} more" if n > 1 else ""
+    found = f"{_shown(annotated.image_path)}{more}, in a folder that is not there"
+    action = "it is taken for the image of its name beside this file; correct the path if it is another's"
+    fault = Fault("other_folder", annotated.where, found, "the folder of the image", action, loses_data=False)
+    return replace(annotated, faults=(*annotated.faults, fault))
 
 
 def class_numbers(documents: Sequence[Document]) -> list[Fault]:

@@ -2,6 +2,8 @@
 
 The state of a patient is folded once and then goes on with each new event. Decisions are checked here against the
 vocabulary and the cells before they reach the log.
+
+Longer than 400 lines: what is bound, read, checked and recorded takes one lock, which only its methods hold.
 """
 
 from __future__ import annotations
