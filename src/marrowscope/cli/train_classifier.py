@@ -100,11 +100,13 @@ def classifier(
     settings = load_config(ClassifierConfig, config, overrides)
     settings = _with_epochs(settings, (epochs_stage1, epochs_stage2))
     # Check everything that could stop the training before a cohort's crops are cut.
-    check_start(out, settings)
+    check_start(out, settings, in_folds=folds is not None)
     if segmenter is None and _is_cohort(source) and _uses_predicted_crops(settings):
         segmenter = Path(DEFAULT)
         typer.echo(f"Cutting predicted crops with the default segmenter, {segmenter_path(segmenter)}", err=True)
     crops = _prepared(source, out, segmenter, mapping=mapping or (), resume=resume or fold is not None)
+    if settings.teacher is not None:
+        typer.echo(f"The teacher, {settings.teacher}, sees every training crop once before each stage", err=True)
     with _ProgressLines(out) as lines:
         if folds is None:
             from marrowscope.fit import fit_classifier

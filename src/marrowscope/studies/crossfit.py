@@ -96,7 +96,7 @@ def fit_folds(
     ConfigError for a fold that does not exist, RunError if ``out`` has other folds or settings, or has a cross-fit and
     ``resume`` is off.
     """
-    check_start(out, config)
+    check_start(out, config, in_folds=True)
     vocabulary = vocabulary or load_vocabulary()
     crop_set = open_crop_set(crops, vocabulary)
     assigned = read_folds(folds) if isinstance(folds, Path) else dict(folds)

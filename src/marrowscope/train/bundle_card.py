@@ -193,6 +193,7 @@ def write_card(
         coarse_labels=_coarse_labels(members),
         sources=_sources(spec, vocabulary),
         initial_weights="; ".join(sorted({member.info.initial_weights for member in members})),
+        teacher=_teachers(members),
         stage_rows="\n".join(stages),
         validation=_validation(members),
         licenses="\n".join(f"- {part}: {terms}" for part, terms in spec.licenses.items()),
@@ -227,6 +228,12 @@ def _validation(members: Sequence[Member]) -> str:
             "Category macro F1 averages the categories with a cell among the validation crops.",
         ]
     )
+
+
+def _teachers(members: Sequence[Member]) -> str:
+    """Say whose probabilities the members learned beside their labels."""
+    teachers = sorted({str(member.record.teacher) for member in members if member.record.teacher is not None})
+    return f" Teacher: {'; '.join(teachers)}." if teachers else ""
 
 
 def _all_know_plasma(members: Sequence[Member]) -> bool:

@@ -22,6 +22,7 @@ PLASMA = "plasma"
 """A further question, answered where the training cells have both answers: the head, its loss term and its labels."""
 LOSS_WEIGHTS = {
     "cblc": 1.0, "countable": 0.5, "category": 1.0, PLASMA: 0.5, "morphology": 0.2, "evidence": 0.2, "consistency": 0.5,
+    "teacher": 1.0,
 }  # fmt: skip
 """Loss weights where a configuration sets none; 0 turns a term off and skips its computation."""
 
@@ -142,6 +143,10 @@ class ClassifierConfig(StageConfig):
         default=0.999, gt=0, lt=1, description="of class_balanced: cells beyond 1 / (1 - beta) add nothing new"
     )
     focal_gamma: float = Field(default=2.0, ge=0, description="of focal: how much easy cells are discounted")
+    teacher: str | None = Field(
+        default=None,
+        description="a bundle whose probabilities the network learns too: its folder, default or demo",
+    )
     loss_weights: dict[str, float] = Field(
         default_factory=dict, validate_default=True, description="of the loss terms; the others keep their defaults"
     )
@@ -178,9 +183,12 @@ class ClassifierConfig(StageConfig):
     checkpoint_every_steps: int = Field(default=50, ge=1, description="steps between checkpoints inside an epoch")
 
     def decisive(self) -> dict[str, object]:
-        """Return the settings that determine the result, as JSON values: all but ``OF_THE_MACHINE``."""
+        """Return the settings that determine the result, as JSON values: all but ``OF_THE_MACHINE``.
+
+        Where the teacher lies is not one of them: its hash is recorded with those of the crop set.
+        """
         settings = self.model_dump(mode="json")
-        return {name: value for name, value in settings.items() if name not in OF_THE_MACHINE}
+        return {name: value for name, value in settings.items() if name not in {*OF_THE_MACHINE, "teacher"}}
 
     @field_validator("loss_weights", mode="before")
     @classmethod

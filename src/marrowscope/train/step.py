@@ -15,6 +15,7 @@ from marrowscope.train.imbalance import correct_all
 from marrowscope.train.losses import SetTargets, StepOutput, set_targets, step_losses, to_tensors, weighted_total
 from marrowscope.train.soft_labels import given_away
 from marrowscope.train.targets import standardize
+from marrowscope.train.teacher import lessons
 from marrowscope.train.validation import scale_pixels
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from marrowscope.train.crop_set import CropSet, IntArray
     from marrowscope.train.loader import TrainingBatch
     from marrowscope.train.model import CellClassifier, ClassifierInfo, ClassifierOutput
+    from marrowscope.train.teacher import Taught
 
 
 def autocasts(config: ClassifierConfig, device: torch.device) -> bool:
@@ -45,7 +47,8 @@ def make_optimizer(model: CellClassifier, config: ClassifierConfig) -> torch.opt
 class TrainingStep:
     """Everything a step needs besides its batch, on the model's device.
 
-    ``training_rows`` are the crops that define the class shares and the standardization of the measurements.
+    ``training_rows`` are the crops that define the class shares and the standardization of the measurements; ``taught``
+    is what a teacher says of them, None without one.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class TrainingStep:
         *,
         crop_set: CropSet,
         training_rows: IntArray,
+        taught: Taught | None = None,
     ) -> None:
         self.model, self.optimizer, self.config = model, optimizer, config
         self.device = next(model.parameters()).device
@@ -69,6 +73,8 @@ class TrainingStep:
         self._labels = {head: torch.from_numpy(crop_set.labels[head]).to(self.device) for head in info.heads}
         self._measured = torch.from_numpy(standardize(crop_set.measured, training_rows)[1]).to(self.device)
         self._given = self._soft_labels(crop_set, info)
+        prepared = lessons(taught, crop_set.labels, info) if taught else {}
+        self._lessons = {head: lesson.to(self.device) for head, lesson in prepared.items()}
         self._mean, self._std = (torch.tensor(values, device=self.device) for values in (info.mean, info.std))
 
     def __call__(self, batch: TrainingBatch, *, learning_rate: float, seed: int) -> dict[str, Tensor]:
@@ -114,5 +120,6 @@ class TrainingStep:
             masks=batch.masks,
             corrections=self.corrections,
             given=None if self._given is None else {head: rows[batch.rows] for head, rows in self._given.items()},
+            taught={head: lesson.at(batch.rows) for head, lesson in self._lessons.items()},
         )
         return step_losses(seen, self.config.loss_weights)

@@ -134,6 +134,18 @@ class CoarseCells(FrozenModel):
     exceptions: tuple[str, ...] = Field(description="names of its codes that are not what is declared of all its cells")
 
 
+class UsedTeacher(FrozenModel):
+    """The bundle whose probabilities a training learned beside the labels."""
+
+    name: str
+    version: str
+    sha256: str = Field(description="of its description, which has the hashes of its files")
+
+    def __str__(self) -> str:
+        """Name it as a card does."""
+        return f"{self.name} {self.version} ({self.sha256[:12]})"
+
+
 class LearnedFrom(FrozenModel):
     """What a training or a cross-fit learns from and how: the shared part of both records."""
 
@@ -143,11 +155,13 @@ class LearnedFrom(FrozenModel):
     data_sha256: dict[str, str] = Field(description="SHA-256 of the crop set's files by name")
     vocabulary: VocabularyReference
     coarse_labels: tuple[CoarseCells, ...] = Field(default=(), description="empty where every label is one code")
+    teacher: UsedTeacher | None = Field(default=None, description="null where the labels alone taught")
     versions: dict[str, str] = Field(description="of the packages that affect a result, when the training began")
 
     def decisive(self) -> dict[str, object]:
         """Return what determines the weights besides the split: data, vocabulary, and settings except the machine's."""
-        return {
+        taught = {} if self.teacher is None else {"teacher_sha256": self.teacher.sha256}
+        return taught | {
             "data_sha256": self.data_sha256,
             "vocabulary": self.vocabulary.model_dump(mode="json"),
             "config": self.config.decisive(),
@@ -221,7 +235,8 @@ def describe_data(crop_set: CropSet, config: ClassifierConfig, vocabulary: Vocab
 
 def write_training(folder: Path, record: TrainingRecord) -> None:
     """Write fit.json atomically; what is not there yet is left out."""
-    absent = {name for name in ("resumed", "stages", "result", "coarse_labels") if not getattr(record, name)}
+    optional = ("resumed", "stages", "result", "coarse_labels", "teacher")
+    absent = {name for name in optional if not getattr(record, name)}
     write_json(folder / FIT_NAME, record.model_dump(mode="json", exclude=absent))
 
 
