@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from marrowscope.cohort.folds import Role, check_split, read_split, split_patients, write_split
 from marrowscope.cohort.patients import PATIENTS_NAME
 from marrowscope.disk import written_whole
-from marrowscope.errors import ConfigError, InputError, RunError
+from marrowscope.errors import ConfigError, RunError
 from marrowscope.imaging import sha256_file
 from marrowscope.runs.folder import refuse_file
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME, fill, hash_weights, load_tensors, read_part
@@ -31,8 +31,9 @@ from marrowscope.train.crossfit_record import CROSSFIT_NAME
 from marrowscope.train.device import choose_device
 from marrowscope.train.imbalance import correct_all
 from marrowscope.train.initial_weights import InitialWeights, check_initial_weights, load_initial_weights
-from marrowscope.train.losses import check_terms, terms_with_masks
+from marrowscope.train.losses import check_terms
 from marrowscope.train.model import CellClassifier, ClassifierInfo, check_architecture, new_classifier
+from marrowscope.train.needed_parts import check_crop_size, check_parts
 from marrowscope.train.soft_labels import check_groups
 from marrowscope.train.stage import (
     BEST_NAME,
@@ -180,8 +181,8 @@ def _plans(config: ClassifierConfig) -> list[StagePlan]:
 def _check_data(crop_set: CropSet, roles: Mapping[str, Role], config: ClassifierConfig) -> None:
     """Refuse a split with leakage, crops that lack what the configuration needs, and stages without crops."""
     check_split(crop_set.cells, roles)
-    _check_crop_size(crop_set, config)
-    _check_parts(crop_set, config)
+    check_crop_size(crop_set, config)
+    check_parts(crop_set, config)
     for plan in _plans(config):
         check_rows(plan, *_rows(crop_set, roles, plan), config.select)
 
@@ -328,39 +329,6 @@ def _count(crop_set: CropSet, inputs: StageInputs) -> StageCounts:
         training_patients=patients[inputs.training_rows].n_unique(),
         validation_patients=patients[inputs.validation_rows].n_unique(),
     )
-
-
-def _check_crop_size(crop_set: CropSet, config: ClassifierConfig) -> None:
-    """Refuse crops smaller than the network's input."""
-    if config.crop_px > crop_set.stored_px:
-        message = (
-            f"crop_px: found {config.crop_px}, expected at most {crop_set.stored_px}, the side of the crops in "
-            f"{crop_set.folder}; choose a smaller one"
-        )
-        raise ConfigError(message)
-
-
-def _check_parts(crop_set: CropSet, config: ClassifierConfig) -> None:
-    """Refuse a crop set that lacks what a loss term needs."""
-    if config.augment.stain_swap > 0 and crop_set.masks is None:
-        message = (
-            f"{crop_set.folder}: found no masks.npy, expected it to measure stains; run `marrowscope prepare` again "
-            "for the crop set, or set stain_swap = 0 under [augment]"
-        )
-        raise InputError(message)
-    terms = terms_with_masks(config.loss_weights)
-    if terms and crop_set.masks is None:
-        message = f"{crop_set.folder}: found no masks.npy, expected it for the loss terms {' and '.join(terms)}"
-    elif config.loss_weights["morphology"] > 0 and not crop_set.measured:
-        terms, message = (
-            ["morphology"],
-            f"{crop_set.folder}: found no morphology column in cells.parquet, expected some",
-        )
-    else:
-        return
-    zeros = ", ".join(f"{name} = 0" for name in terms)
-    message += f"; run `marrowscope prepare` again for the crop set, or set {zeros} under [loss_weights]"
-    raise InputError(message)
 
 
 def _earlier_record(out: Path, fingerprint: str) -> TrainingRecord | None:
