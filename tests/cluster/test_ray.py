@@ -142,6 +142,38 @@ def test_a_node_of_another_version_is_refused_in_one_sentence_before_any_work(
     assert not list((tmp_path / "run.shards").glob("0*"))
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_call_that_is_stopped_ends_its_workers_and_goes_on_later(
+    call: Callable[[], subprocess.Popen[str]], whole: Prediction, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C, or a scheduler's signal, to the driver alone: one sentence, and no actor goes on with its shard."""
+    shards = tmp_path / "run.shards"
+    process = call()
+    wait_for(lambda: list(shards.glob("0*/manifest.json")), process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, said
+    assert "Traceback" not in said
+    assert not (tmp_path / "run").exists()
+    end = time.monotonic() + 30
+    while (holder := locked_shard(shards)) is not None and is_running(int(str(holder["process"]))):
+        assert time.monotonic() < end, holder
+        time.sleep(0.1)
+    left = {path.name for path in shards.glob("0*")}
+    time.sleep(2)
+    assert {path.name for path in shards.glob("0*")} == left
+    assert_run_of_one_machine(call(), whole, tmp_path / "run")
+
+
+def is_running(process: int) -> bool:
+    """Say whether a process of this machine is there."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_after_the_driver_and_a_node_are_killed_the_same_call_ends_with_equal_tables(
     nodes: RayNodes, call: Callable[[], subprocess.Popen[str]], whole: Prediction, tmp_path: Path
 ) -> None:

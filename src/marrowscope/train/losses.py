@@ -3,7 +3,7 @@
 Terms: cross-entropy of each head under the class-imbalance correction; smooth L1 of the morphology head on measured
 values; the two forms of the center-border term; the divergence from a teacher. Every term is a mean over the cells it
 applies to, 0 where there are none, so a weight means the same for every batch. A new term needs a function here, an
-entry in ``TERMS``, and a weight in ``config.LOSS_WEIGHTS``; the weight adds its column to metrics.csv (CONTRIBUTING.md).
+entry in ``TERMS``, and a weight in ``config.LOSS_WEIGHTS``, which adds its column to metrics.csv (CONTRIBUTING.md).
 """
 
 from __future__ import annotations
