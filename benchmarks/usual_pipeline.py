@@ -9,7 +9,8 @@ get all of them here.
 
 `--segmenter` is a checkpoint (.pt) or an exported graph; without it the demonstration bundle's graph is used, with the
 names Ultralytics requires added to a copy. The classifier's weights do not affect its time and are random unless
-`--classifier` names a classifier.safetensors. Needs the training extra.
+`--classifier` names a classifier.safetensors. `--members 2 --views 2` is an ensemble of two that looks at each crop and
+at its mirror, as the default bundle does. Needs the training extra.
 """
 
 from __future__ import annotations
@@ -108,10 +109,11 @@ class UsualPipeline:
     def __init__(
         self,
         segmenter_weights: Path,
-        classifier: torch.nn.Module,
+        classifiers: Sequence[torch.nn.Module],
         image_size: int,
         crop_size: int,
         *,
+        views: int = 1,
         batch_size: int = 32,
         threads: int | None = None,
         confidence: float = 0.3,
@@ -119,7 +121,7 @@ class UsualPipeline:
         max_detections: int = 1000,
         device: str = "cpu",
     ) -> None:
-        """Open both networks; ``confidence`` and ``nms_iou`` are the demonstration bundle's by default.
+        """Open the networks; ``confidence`` and ``nms_iou`` are the demonstration bundle's by default.
 
         A segmenter takes erythrocytes for cells at an image size it was not trained for, and the crops would dominate
         the time: ``max_detections`` keeps the best of each field, so that the work matches that with its own weights.
@@ -144,7 +146,8 @@ class UsualPipeline:
             "save": False,
             "verbose": False,
         }
-        self._classifier = classifier.eval().to(self.device)
+        self._classifiers = [classifier.eval().to(self.device) for classifier in classifiers]
+        self._views = views
         self._mean = torch.tensor(IMAGENET_MEAN, device=self.device).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(IMAGENET_STD, device=self.device).view(1, 3, 1, 1) * 255
         self.channels_last = False
@@ -213,14 +216,18 @@ class UsualPipeline:
         batch = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         normalized = batch.to(torch.float32, memory_format=layout).sub_(self._mean).div_(self._std)
-        given = self._classifier(normalized)
-        logits = given if isinstance(given, torch.Tensor) else given.category
-        return np.asarray(logits.softmax(dim=1).cpu().numpy(), dtype=np.float32)
+        seen = normalized if self._views == 1 else torch.cat([normalized, normalized.flip(3)])
+        probabilities = []
+        for classifier in self._classifiers:
+            given = classifier(seen)
+            logits = given if isinstance(given, torch.Tensor) else given.category
+            probabilities.append(logits.reshape(self._views, len(batch), -1).mean(dim=0).softmax(dim=1))
+        return np.asarray(torch.stack(probabilities).mean(dim=0).cpu().numpy(), dtype=np.float32)
 
     def _set_layout(self, *, channels_last: bool) -> None:
         self.channels_last = channels_last
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        self._classifier = self._classifier.to(memory_format=layout)
+        self._classifiers = [classifier.to(memory_format=layout) for classifier in self._classifiers]
 
 
 def run_usual(
@@ -230,6 +237,8 @@ def run_usual(
     crop_size: int,
     segmenter: Path | None = None,
     classifier: Path | None = None,
+    members: int = 1,
+    views: int = 1,
     batch_size: int = 32,
     threads: int | None = None,
     confidence: float = 0.3,
@@ -240,9 +249,10 @@ def run_usual(
     """Open, warm up and time the usual pipeline on ``paths``; call it in a separate process."""
     pipeline = UsualPipeline(
         segmenter or DEMONSTRATION_GRAPH,
-        open_classifier(classifier),
+        [open_classifier(classifier) for _ in range(members)],
         image_size,
         crop_size,
+        views=views,
         batch_size=batch_size,
         threads=threads,
         confidence=confidence,
@@ -312,6 +322,8 @@ def main() -> None:
     parser.add_argument("--crop-size", type=int, default=128, help="side the classifier sees, in pixels")
     parser.add_argument("--segmenter", type=Path, help="checkpoint (.pt) or graph (.onnx)")
     parser.add_argument("--classifier", type=Path, help="classifier.safetensors; random weights without it")
+    parser.add_argument("--members", type=int, default=1, help="classifiers whose probabilities are averaged")
+    parser.add_argument("--views", type=int, default=1, choices=[1, 2], help="2: the crop and its mirror")
     parser.add_argument("--fields", type=int, help="only the first N images, by name")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int)
@@ -331,6 +343,8 @@ def main() -> None:
         crop_size=given.crop_size,
         segmenter=given.segmenter,
         classifier=given.classifier,
+        members=given.members,
+        views=given.views,
         batch_size=given.batch_size,
         threads=given.threads,
         confidence=given.confidence,
