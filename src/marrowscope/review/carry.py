@@ -305,6 +305,7 @@ def _drawn_again(patient_id: str, reader: str, cell: ReviewedCell, field: ShownF
         "code": cell.code,
         "removed": cell.removed,
         "decided_by": cell.decided_by,
+        **({} if cell.outlined_by is None else {"outlined_by": cell.outlined_by}),
         **more,
     }
     return Draft(reader, patient_id, "carried", cell.cell_id, None, value, image_of(field))

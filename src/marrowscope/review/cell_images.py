@@ -82,6 +82,11 @@ class CellImages:
         self._kept.put(field.field_id, data)
         return data
 
+    def pixels_of(self, field: ShownField) -> ImageArray | PictureProblem:
+        """Return the pixels of a whole field, RGB uint8 (h, w, 3), which nobody may change, or why there are none."""
+        with self._lock_of(field.field_id):
+            return self._image(field)
+
     def missing(self, paths: Sequence[str], most: int = _MOST_LOOKED_FOR) -> tuple[int, int]:
         """Count the photographs that are not found, and those looked for: ``most`` of ``paths``, evenly spread."""
         chosen = paths[:: -(-len(paths) // most)] if paths else paths

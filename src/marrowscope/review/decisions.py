@@ -16,7 +16,7 @@ import shapely
 from marrowscope import geometry
 from marrowscope.errors import ReviewError, VocabularyError
 from marrowscope.review.events import DECIDING, SETTLING, Draft, canonical
-from marrowscope.review.fold import REPLACED, lacks_names
+from marrowscope.review.fold import REPLACED, SEGMENTER, lacks_names
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -368,6 +368,7 @@ def _part(subject: Subject, field: ShownField, contour: ContourArray, value: Map
         "field_id": field.field_id,
         **_drawn(contour, field),
         "code": None if code is None else _code(subject, code),
+        **({"outlined_by": SEGMENTER} if value.get("outlined_by") == SEGMENTER else {}),
     }
 
 

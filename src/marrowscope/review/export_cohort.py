@@ -21,6 +21,7 @@ from marrowscope.disk import new_folder, write_text
 from marrowscope.errors import InputError, ReviewError
 from marrowscope.records import Annotation
 from marrowscope.review.consensus import verdicts
+from marrowscope.review.fold import SEGMENTER
 from marrowscope.runs.to_annotations import write_annotated
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _annotated(
             if verdict.status != "confirmed" or cell.code is None:
                 continue
             contour = np.asarray(cell.contour_xy, dtype=np.float64).reshape(-1, 2) + corner
-            is_networks = frozen.get(cell.cell_id) == cell.contour_xy
+            is_networks = cell.outlined_by == SEGMENTER or frozen.get(cell.cell_id) == cell.contour_xy
             shapes.append(Annotation(cell.code, contour, len(shapes), cell.cell_id, network_contour=is_networks))
             descriptions.append(f"named by {cell.decided_by}, predicted {cell.model_category or 'by nobody'}")
     if not shapes:

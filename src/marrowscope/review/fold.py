@@ -34,6 +34,9 @@ Origin = Literal["model", "added", "split", "merged"]
 REPLACED = frozenset({"split", "merge", "delete"})
 """Ways of being removed that an answer about the former outline does not take back."""
 
+SEGMENTER = "segmenter"
+"""Who outlined a cell that a reader added by a click."""
+
 _EVERYBODYS: frozenset[Kind] = frozenset({"bind", "assign"})
 """Kinds that a reader sees who does not see the others' decisions."""
 
@@ -78,6 +81,8 @@ class ReviewedCell:
     removed: str | None = None
     decided_by: str | None = None
     decided_at: int | None = None
+    outlined_by: str | None = None
+    """``segmenter`` for a cell that a reader found and whose outline is the network's; None for all others."""
 
     @property
     def is_seen(self) -> bool:
@@ -411,6 +416,7 @@ def drawn_cell(cell_id: str, value: Mapping[str, Any], origin: Origin, event: Ev
         code=value.get("code"),
         decided_by=event.reader,
         decided_at=event.sequence,
+        outlined_by=value.get("outlined_by"),
     )
 
 
@@ -497,7 +503,7 @@ def _merge(cells: dict[str, ReviewedCell], event: Event) -> None:
 
 def _redraw(cells: dict[str, ReviewedCell], event: Event) -> None:
     changes = {"area_um2": event.new["area_um2"]} if "area_um2" in event.new else {}
-    _set(cells, event, contour_xy=tuple(event.new["contour_xy"]), **changes)
+    _set(cells, event, contour_xy=tuple(event.new["contour_xy"]), outlined_by=None, **changes)
 
 
 def _comment(state: PatientState, event: Event) -> dict[str, Any]:

@@ -15,12 +15,15 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from marrowscope.errors import InputError, ReviewError, RunError
 from marrowscope.report.words import load_words
 from marrowscope.review.accounts import ROLES, Account, find_account, permissions_of
 from marrowscope.review.audit import FEWEST_DRAWN
 from marrowscope.review.binding import bind_runs, read_bindings, refuse_unbound
 from marrowscope.review.cell_images import CellImages
+from marrowscope.review.clicked_outline import ClickedOutline, ClickFinders
 from marrowscope.review.decisions import Subject, draft_of
 from marrowscope.review.disputes import DisputeCounts, count_disputes
 from marrowscope.review.events import SETTLING, Draft
@@ -91,6 +94,7 @@ class Station:
         self.single_sign_on = single_sign_on
         self.images = CellImages(images_root)
         self.tiles = SlideTiles(self.images.pixels)
+        self.finders = ClickFinders()
         self.vocabulary = load_vocabulary()
         self.progress = Progress(store)
         self.comparisons = KeptComparisons()
@@ -193,6 +197,25 @@ class Station:
             message = f"patient {patient_id!r}: found no field {field_id!r}, expected one of the run"
             raise UnknownNameError(message)
         return field
+
+    def outline_at(
+        self, patient_id: str, field_id: str, point_xy: tuple[float, float], state: PatientState
+    ) -> ClickedOutline:
+        """Return the segmenter's contour at a place of a field; ``state`` tells which cells are there already.
+
+        ReviewError for a place outside the field.
+        """
+        field = self.field(patient_id, field_id)
+        if not all(0 <= value <= size for value, size in zip(point_xy, (field.width_px, field.height_px), strict=True)):
+            message = f"field {field_id!r}: found a click beyond it, expected one inside"
+            raise ReviewError(message)
+        if field.um_per_px is None:
+            return ClickedOutline("no_picture")
+        pixels = self.images.pixels_of(field)
+        if isinstance(pixels, str):
+            return ClickedOutline("no_picture")
+        known = [np.reshape(cell.contour_xy, (-1, 2)) for cell in state.present if cell.field_id == field_id]
+        return self.finders.outline(self.cells.run_of(patient_id).manifest, pixels, field.um_per_px, point_xy, known)
 
     def state(self, patient_id: str, only: str | None = None) -> PatientState:
         """Return the present state of a patient, with every event that is committed; with ``only``, of one reader's.

@@ -106,6 +106,26 @@ def field_contours(
     }
 
 
+class SentClick(SentValue):
+    """A place of a field, in its pixels."""
+
+    field_id: str
+    x: Annotated[float, Field(allow_inf_nan=False)]
+    y: Annotated[float, Field(allow_inf_nan=False)]
+
+
+@router.post("/api/patients/{patient_id}/outline")
+def outline(
+    request: Request, patient_id: str, sent: Annotated[SentClick, Body()], session: Annotated[Session, Depends(DECIDE)]
+) -> dict[str, Any]:
+    """Return the segmenter's contour at a click; nothing is recorded. ``found`` says why there is none."""
+    station = station_of(request)
+    state = station.seen_by(patient_id, session).state
+    found = station.outline_at(patient_id, sent.field_id, (sent.x, sent.y), state)
+    contour = None if found.contour_xy is None else _rounded(tuple(found.contour_xy.ravel().tolist()))
+    return {"found": found.found, "contour_xy": contour}
+
+
 @router.post("/api/patients/{patient_id}/events")
 def decide(
     request: Request,
