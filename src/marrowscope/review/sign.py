@@ -11,12 +11,14 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from marrowscope.errors import ReviewError
 from marrowscope.report.verdict import is_out_of_depth
+from marrowscope.report.words import load_words
 from marrowscope.review.audit import FEWEST_DRAWN
 from marrowscope.review.live_estimate import audit_view, estimate, hidden_cells, n_to_draw, unnamed_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from marrowscope.report.words import Words
     from marrowscope.review.events import Head
@@ -65,6 +67,18 @@ class ChecklistItem:
                     words.count(name, value) if isinstance(value, int) and words.has(f"count.{name}.one") else value
                 )
         return words.plain(f"checklist.{self.said}", **said)
+
+
+class NotReadyError(ReviewError):
+    """The checklist lacks something, so that the patient cannot be signed."""
+
+    def __init__(self, patient_id: str, lacking: Sequence[ChecklistItem]) -> None:
+        """Say what it lacks."""
+        words = load_words()
+        said = "; ".join(item.sentence(words) for item in lacking)
+        super().__init__(f"patient {patient_id!r} cannot be signed: {said}")
+        self.patient_id = patient_id
+        self.lacking = tuple(lacking)
 
 
 def checklist(chart: Chart) -> tuple[ChecklistItem, ...]:

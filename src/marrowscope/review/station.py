@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marrowscope.errors import InputError, ReviewError, RunError
-from marrowscope.report.words import load_words
 from marrowscope.review.accounts import ROLES, Account, find_account, permissions_of
 from marrowscope.review.audit import FEWEST_DRAWN
 from marrowscope.review.binding import bind_runs, read_bindings, refuse_unbound
@@ -33,7 +32,7 @@ from marrowscope.review.live_estimate import audit_view, drawn_audit, looks_left
 from marrowscope.review.progress import Progress
 from marrowscope.review.run_cells import TwoRunsError
 from marrowscope.review.sessions import token_hash
-from marrowscope.review.sign import Chart, checklist, signed_value
+from marrowscope.review.sign import Chart, NotReadyError, checklist, signed_value
 from marrowscope.review.slide_tiles import SlideTiles
 from marrowscope.review.store import LockedError, ReplacedError, TamperedError, locked_sentence, refuse_unseen
 from marrowscope.vocabulary import load_vocabulary
@@ -390,10 +389,7 @@ class Station:
         state = self._unlocked(patient_id)
         chart = self.chart(patient_id, state)
         if lacking := [item for item in checklist(chart) if not item.is_done]:
-            words = load_words()
-            said = "; ".join(item.sentence(words) for item in lacking)
-            message = f"patient {patient_id!r} cannot be signed: {said}"
-            raise ReviewError(message)
+            raise NotReadyError(patient_id, lacking)
         value = signed_value(chart, full_name, self.store.head())
         old = None if not state.signatures else state.signatures[-1].head_hash
         draft = Draft(reader, patient_id, "sign", None, old, value)
