@@ -353,14 +353,6 @@ def withdraws_review(event: Event, *, is_blinded: bool) -> bool:
     return event.kind in DECIDING and event.kind != "carried" and not (is_blinded and event.kind in SETTLING)
 
 
-def misplaced_sentence(event: Event) -> str:
-    """Say which event is about a cell that the prediction under review does not have."""
-    return (
-        f"event {event.sequence} ({event.kind} by {event.reader}) is about cell {event.cell_id!r}, which this "
-        "prediction does not have: it was recorded by a station with another run, and changes nothing"
-    )
-
-
 def lacks_names(state: PatientState) -> bool:
     """Whether a cell that is there has no name, other than one that blinded readers dispute."""
     return any(cell.code is None and cell.cell_id not in state.disputed for cell in state.present)

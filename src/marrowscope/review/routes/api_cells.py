@@ -11,7 +11,6 @@ from pydantic import Field
 
 from marrowscope.review.decisions import Decision
 from marrowscope.review.events import SETTLING
-from marrowscope.review.fold import misplaced_sentence
 from marrowscope.review.guard import DECIDE, SEE, RefusedError, station_of
 from marrowscope.review.live_estimate import hidden_cells
 from marrowscope.review.routes.sent_values import EventNumber, SentValue, acknowledged
@@ -159,7 +158,10 @@ def _state(state: PatientState) -> dict[str, Any]:
         "is_locked": state.is_locked,
         "full_review_by": state.full_review_by,
         "full_review_withdrawn": state.full_review_withdrawn,
-        "misplaced": [misplaced_sentence(event) for event in state.misplaced],
+        "misplaced": [
+            {"kind": event.kind, "reader": event.reader, "time_utc": event.time_utc, "cell_id": event.cell_id}
+            for event in state.misplaced
+        ],
         "fields_checked": dict(state.fields_checked),
         "flags_answered": dict(state.flags_answered),
         "not_carried": [_not_carried(event) for event in state.not_carried],

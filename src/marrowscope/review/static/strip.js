@@ -64,15 +64,17 @@ export class Strip {
     this.parts.differential.box.title = (progress?.categories ?? []).map(({ category, x: cells, share }) =>
       t("review.figure.category", { category: data.words[`category.${category}`] ?? category, x: cells, limits: limits(share) })).join("\n");
     this.#audit(this.estimate.audit, unnamed);
-    const by = this.desk.state.full_review_by, full = this.estimate.full?.ratio ?? null;
+    const by = this.desk.state.full_review_by, withdrawn = this.desk.state.full_review_withdrawn, full = this.estimate.full?.ratio ?? null;
     const isComplete = n > 0 && named === n;
-    this.#set("full", by ? (full ? `${count(full.x, full.n)} · ${limits(full.fields)}` : count(cblc, countable)) : isComplete ? count(cblc, countable) : null,
-      by ? [t("review.confirmed_by", { reader: by }), found(full)].filter(Boolean).join("; ") : "");
+    this.#set("full", by ? (full ? `${count(full.x, full.n)} · ${limits(full.fields)}` : count(cblc, countable)) : withdrawn ? t("review.full_review_withdrawn") : isComplete ? count(cblc, countable) : null,
+      by ? [t("review.confirmed_by", { reader: by }), found(full)].filter(Boolean).join("; ") : withdrawn ? t("review.full_review_withdrawn_why", { reader: withdrawn[0], other: withdrawn[1] }) : "");
     this.parts.full.box.title = full ? t("review.figure.smear", { limits: limits(full.smear) }) : "";
     this.button.textContent = t(by ? "review.full_review_back" : "review.full_review");
     this.button.hidden = this.desk.isLocked || !isComplete && !by;
-    const { not_carried: decisions, left_behind: left } = this.desk.state;
-    this.#set("behind", decisions.length + left.length ? t("review.behind.n", { n: decisions.length + left.length }) : null, "");
+    const { not_carried: decisions, left_behind: left, misplaced } = this.desk.state;
+    const nLeft = decisions.length + left.length;
+    const said = [nLeft && t("review.behind.n", { n: nLeft }), misplaced.length && t("review.behind.n_misplaced", { n: misplaced.length })];
+    this.#set("behind", said.some(Boolean) ? said.filter(Boolean).join("; ") : null, "");
   }
 
   /** The audit: hidden where the station knows none; an estimate only once a look is complete. `unnamed` cells may be drawn. */
