@@ -165,6 +165,8 @@ class PatientState:
     """Everybody who decided about cells of this prediction, in the order of their first decision."""
     misplaced: tuple[Event, ...] = ()
     """Events about cells that this prediction does not have: a station recorded them that still had another one."""
+    n_own: int = 0
+    """Events that this fold took in: of a reading of one reader it tells nothing of what others record."""
     not_carried: tuple[Event, ...] = ()
     left_behind: tuple[LeftBehind, ...] = ()
     """What was about the cells of earlier predictions: audits, full reviews, checked fields, answers to flags."""
@@ -251,6 +253,8 @@ class Folding:
         if self._only is not None and not _is_shown(event, self._only):
             self._state = replace(self._state, sequence=event.sequence)
             return
+        n_own = self._state.n_own + int(event.kind != "assign")  # which may be about others
+        self._state = replace(self._state, n_own=n_own)
         if event.sequence > self._since and event.kind in _CELL_CHANGES:
             try:
                 self._change(event)

@@ -70,6 +70,14 @@ class SeenState:
     state: PatientState
     is_blinded: bool
 
+    @property
+    def sequence(self) -> int:
+        """What changes with each change that is seen: the last event, for blinded readers the number of their own.
+
+        The numbers of events are the whole log's, and would tell them how much others decide.
+        """
+        return self.state.n_own if self.is_blinded else self.state.sequence
+
 
 class Station:
     """What the server works on. ``lone_reader`` is the name of the one person on a laptop; None with accounts."""
@@ -330,7 +338,7 @@ class Station:
         LockedError for a signed patient, ConflictError where another reader decided meanwhile; a blinded reader decides
         beside the others, and NotAssignedError is raised for one who adjudicates or takes an adjudication back.
         """
-        if base > (head := self.store.head()).sequence:
+        if not is_blinded and base > (head := self.store.head()).sequence:  # theirs is no number of an event
             refuse_unseen(base, head)
         whole = self._unlocked(patient_id)
         if reader in whole.blinded and any(decision.kind in SETTLING for decision in decisions):

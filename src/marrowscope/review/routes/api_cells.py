@@ -18,7 +18,7 @@ from marrowscope.review.sessions import Session
 
 if TYPE_CHECKING:
     from marrowscope.review.events import Event
-    from marrowscope.review.fold import PatientState, ReviewedCell
+    from marrowscope.review.fold import ReviewedCell
     from marrowscope.review.station import SeenState
 
 router = APIRouter()
@@ -47,7 +47,7 @@ def cells(request: Request, patient_id: str, session: Annotated[Session, Depends
     seen = station.seen_by(patient_id, session)
     station.progress.is_here(patient_id, session.reader)
     columns = _columns(list(seen.state.cells.values()), _hidden(seen))
-    return {"patient_id": patient_id, "blinded": seen.is_blinded, **_state(seen.state), **columns}
+    return {"patient_id": patient_id, "blinded": seen.is_blinded, **_state(seen), **columns}
 
 
 @router.get("/api/patients/{patient_id}/fields")
@@ -140,8 +140,12 @@ def decide(
     is_blinded = station.seen_by(patient_id, session).is_blinded
     appended = station.decide(patient_id, session.reader, decisions, sent.base, is_blinded=is_blinded)
     station.progress.is_here(patient_id, session.reader)
+    if is_blinded:  # the head of the chain moves with whatever others record
+        said = {"sequence": station.seen_by(patient_id, session).sequence, "head": None}
+    else:
+        said = acknowledged(appended)
     return {
-        **acknowledged(appended),
+        **said,
         "conflicts": [],
         "cell_ids": [event.cell_id for event in appended.events],
     }
@@ -152,9 +156,10 @@ def _hidden(seen: SeenState) -> frozenset[str]:
     return frozenset(seen.state.cells) if seen.is_blinded else hidden_cells(seen.state)
 
 
-def _state(state: PatientState) -> dict[str, Any]:
+def _state(seen: SeenState) -> dict[str, Any]:
+    state = seen.state
     return {
-        "sequence": state.sequence,
+        "sequence": seen.sequence,
         "is_locked": state.is_locked,
         "full_review_by": state.full_review_by,
         "full_review_withdrawn": state.full_review_withdrawn,
@@ -168,7 +173,6 @@ def _state(state: PatientState) -> dict[str, Any]:
         "left_behind": [asdict(item) for item in state.left_behind],
         "comments": [
             {
-                "sequence": comment.sequence,
                 "reader": comment.reader,
                 "time_utc": comment.time_utc,
                 "cell_id": comment.cell_id,
