@@ -1,11 +1,12 @@
 // What a page of cells tells: news that goes away, trouble that stays, and whether decisions are saved.
-import { t } from "./page_data.js";
+import { make, t } from "./page_data.js";
 
 const TOLD_MS = 6000;
 const $ = (selector) => document.querySelector(selector);
 
-export function problem(sentence) {
-  $("#problem").textContent = sentence;
+/** Say what stays until it is over; `act` is what a button beside does, called `label`. */
+export function problem(sentence, label = "", act = null) {
+  $("#problem").replaceChildren(sentence, ...(act ? [" ", make("button", { onclick: act }, label)] : []));
   $("#problem").hidden = !sentence;
 }
 
@@ -16,12 +17,17 @@ export function tell(sentence) {
 }
 
 /** Show what an outbox says of the decisions that wait in it. */
-export function drawSaved({ state, length, why, isKept, isDown }) {
+export function drawSaved(outbox) {
+  const { state, length, why, isKept, isDown } = outbox;
   const offline = !isKept ? "not_kept" : isDown ? "down_why" : "offline_why";
   const saved = $("#saved");
   saved.dataset.state = state;
   saved.textContent = t(`review.saved.${state}`, { n: length });
   saved.title = why ?? "";
-  document.body.classList.toggle("offline", ["offline", "left"].includes(state));
+  document.body.classList.toggle("offline", ["offline", "left", "stopped"].includes(state));
+  if (state === "stopped") {
+    problem(t(`review.saved.stopped${isKept ? "_why" : "_not_kept"}`, { n: length, why }), t("review.saved.try_again"), () => outbox.again());
+    return;
+  }
   problem(state === "left" ? t("review.saved.left_why", { n: length }) : state === "offline" ? t(`review.saved.${offline}`, { n: length }) : "");
 }
