@@ -30,6 +30,7 @@ NOBODY_MEETS = (
     "found parts ",
     "found a part ",
     "found cells 3, expected",
+    "found 3 smears, expected",
     "found about ",
     "found 3, expected 3; nothing",
     "found 3 with 3, expected an object",

@@ -17,6 +17,7 @@ from marrowscope import geometry
 from marrowscope.errors import ReviewError, VocabularyError
 from marrowscope.review.events import DECIDING, SETTLING, Draft, canonical
 from marrowscope.review.fold import REPLACED, SEGMENTER, lacks_names
+from marrowscope.review.smears import MOST_SMEARS
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -230,6 +231,14 @@ def _flag_answered(subject: Subject, reader: str, decision: Decision) -> Draft:
     return Draft(reader, subject.state.patient_id, "flag_answered", None, old, new)
 
 
+def _smears_stated(subject: Subject, reader: str, decision: Decision) -> Draft:
+    n = _object(decision).get("n")
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST_SMEARS):
+        _refuse(f"{n!r} smears", f"a number from 1 to {MOST_SMEARS}, or null for unknown")
+    old = {"n": subject.state.n_smears}
+    return Draft(reader, subject.state.patient_id, "smears_stated", None, old, {"n": n})
+
+
 def _full_review(subject: Subject, reader: str, decision: Decision) -> Draft:
     done = decision.new is not False
     if done and lacks_names(subject.state):
@@ -257,6 +266,7 @@ _CHECKS: dict[str, Callable[[Subject, str, Decision], Draft]] = {
     "field_checked": _field_checked,
     "flag_answered": _flag_answered,
     "full_review": _full_review,
+    "smears_stated": _smears_stated,
     "adjudicate": _relabel,
     "withdraw": _withdraw,
 }

@@ -121,8 +121,8 @@ def _roles(split: Path, patients: Sequence[str]) -> dict[str, Role]:
     if absent := [name for name in patients if name not in roles]:
         some = ", ".join(absent[:_MOST_SHOWN])
         message = (
-            f"{split}: found no role of {count_of(len(absent), 'exported patient')} ({some}), expected one of each; add "
-            "them, with role test to keep them out of training"
+            f"{split}: found no role of {count_of(len(absent), 'exported patient')} ({some}), expected one of each; "
+            "add them, with role test to keep them out of training"
         )
         raise InputError(message)
     return {name: roles[name] for name in patients}

@@ -143,6 +143,8 @@ class PatientState:
     """Looks that were taken at earlier audits of this patient, also of an earlier prediction."""
     fields_checked: Mapping[str, str] = field(default_factory=dict)
     flags_answered: Mapping[str, str] = field(default_factory=dict)
+    n_smears: int | None = None
+    """Smears that a reader says the fields are of; None where nobody did. It stays with a new prediction."""
     full_review_by: str | None = None
     signatures: tuple[Signature, ...] = ()
     is_locked: bool = False
@@ -576,6 +578,7 @@ _PATIENT_CHANGES: dict[Kind, Callable[[PatientState, Event], dict[str, Any]]] = 
     "flag_answered": lambda state, event: {
         "flags_answered": {**state.flags_answered, event.new["flag"]: event.new["answer"]}
     },
+    "smears_stated": lambda _, event: {"n_smears": event.new["n"]},
     "full_review": lambda _, event: {
         "full_review_by": event.reader if event.new is not False else None,
         "full_review_utc": event.time_utc if event.new is not False else None,

@@ -45,6 +45,8 @@ class Chart:
     tables: Mapping[str, str]
     n_fields: int
     vocabulary: Vocabulary
+    n_smears: int | None = None
+    """Smears that the files state (``smears``); None where they state none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,13 @@ def _lacking(key: ItemKey, said: str, **values: int | str | tuple[str, ...]) -> 
 
 def figures_of(chart: Chart) -> dict[str, Any]:
     """Return the figures of a patient; out of depth, without a count of the machine's until a review gives a ratio."""
-    return estimate(chart.state, chart.n_fields, chart.vocabulary, is_out_of_depth=is_out_of_depth(chart.row))
+    return estimate(
+        chart.state,
+        chart.n_fields,
+        chart.vocabulary,
+        is_out_of_depth=is_out_of_depth(chart.row),
+        n_smears=chart.n_smears,
+    )
 
 
 def signed_value(chart: Chart, full_name: str, head: Head) -> dict[str, Any]:

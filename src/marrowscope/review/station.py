@@ -34,6 +34,7 @@ from marrowscope.review.run_cells import TwoRunsError
 from marrowscope.review.sessions import token_hash
 from marrowscope.review.sign import Chart, NotReadyError, checklist, signed_value
 from marrowscope.review.slide_tiles import SlideTiles
+from marrowscope.review.smears import stated_smears
 from marrowscope.review.store import LockedError, ReplacedError, TamperedError, locked_sentence, refuse_unseen
 from marrowscope.vocabulary import load_vocabulary
 from marrowscope.wording import count_of
@@ -441,4 +442,5 @@ class Station:
             tables=self._bindings[patient_id].tables,
             n_fields=sum(field.failed is None for field in fields),
             vocabulary=self.vocabulary,
+            n_smears=stated_smears(fields),
         )

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 router = APIRouter()
 _EVENTS_AT_ONCE = 1000
 _EVERYBODYS: frozenset[Kind] = frozenset({"assign", "bind"})
-_OWN: frozenset[Kind] = frozenset({"open", "comment", "field_checked", "flag_answered", "full_review"})
+_OWN: frozenset[Kind] = frozenset({"open", "comment", "field_checked", "flag_answered", "full_review", "smears_stated"})
 """Kinds of event that a blinded reader sees: everybody's, and the reader's own."""
 
 

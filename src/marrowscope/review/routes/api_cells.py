@@ -161,6 +161,7 @@ def _state(seen: SeenState) -> dict[str, Any]:
     return {
         "sequence": seen.sequence,
         "is_locked": state.is_locked,
+        "n_smears": state.n_smears,
         "full_review_by": state.full_review_by,
         "full_review_withdrawn": state.full_review_withdrawn,
         "misplaced": [

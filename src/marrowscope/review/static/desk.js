@@ -222,6 +222,7 @@ export class Desk extends EventTarget {
       if (kind === "merge") return Boolean(found(state, value.contour_xy, DRAWN.merge)) && value.cells.every((name) => state.removed[at.get(name)] === "merge");
       if (kind === "field_checked") return state.fields_checked[value.field_id] === data.reader;
       if (kind === "full_review") return state.full_review_by === (value === false ? null : data.reader);
+      if (kind === "smears_stated") return state.n_smears === value.n;
       if (kind === "flag_answered") return state.flags_answered[value.flag] === value.answer;
       if (kind === "comment") return state.comments.some((comment) => comment.text === value.text && comment.reader === data.reader);
       return false;
