@@ -27,11 +27,12 @@ REGION = Region(0, 0, 10, 10, 0, 0, 10, 10)
     [
         ([field("a.jpg"), field("b.jpg")], None),
         ([], None),
-        ([field("smear_1/a.jpg"), field("smear_1/b.jpg"), field("Smear_2/a.jpg")], 2),
-        ([field("slide-A/x/a.jpg")], 1),
-        ([field("smear_1/a.jpg"), field("b.jpg")], None),
-        ([field("smear_1/a.jpg"), field("b.jpg", failed="unreadable")], 1),
-        ([field("day_1/a.jpg"), field("day_2/a.jpg")], None),
+        ([field("smear_1_a"), field("smear_1_b"), field("Smear 2 field 07")], 2),
+        ([field("slide-A_01"), field("slide-a_02"), field("slideB"), field("slide-B")], 2),
+        ([field("smear_1_a"), field("b")], None),
+        ([field("smear_1_a"), field("b", failed="unreadable")], 1),
+        ([field("day_1_a"), field("day_2_a")], None),
+        ([field("smears"), field("slider1")], None),
         ([field("one", REGION, "s1.svs"), field("two", REGION, "s1.svs"), field("three", REGION, "s2.svs")], 2),
     ],
 )

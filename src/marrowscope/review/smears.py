@@ -1,7 +1,8 @@
 """How many smears a patient's fields are of: what the files state, else what a reader says, else unknown.
 
-A photograph does not state its smear. A slide is a smear, scanned; and a folder below the patient's whose name begins
-with ``smear`` or ``slide`` (``P1/smear_2/field_07.jpg``) is one. Where a field states none, nothing is guessed.
+A photograph does not state its smear, a cohort has no table of images, and a patient's folder no folders. A slide is a
+smear, scanned; and a name that begins with one states it: ``smear_2_field_07.jpg``, ``slide-B 03.jpg``. Where a field
+states none, nothing is guessed.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ if TYPE_CHECKING:
     from marrowscope.report.shown_rows import ShownField
 
 MOST_SMEARS = 20
-_SMEAR_FOLDER = re.compile(r"(smear|slide)[ _-]?\w+", re.IGNORECASE)
+_SMEAR = re.compile(r"(?:smear|slide)[ _-]?(\d+|[a-z])(?![0-9a-z])", re.IGNORECASE)
 
 
 def smear_of(field: ShownField) -> str | None:
-    """Return what names the smear of a field: its slide, or its folder; None where neither does."""
+    """Return what names the smear of a field: its slide, or the beginning of its name; None where neither does."""
     if field.region is not None:
         return field.path
-    folders = field.name.replace("\\", "/").split("/")[:-1]
-    return next((name.casefold() for name in folders if _SMEAR_FOLDER.fullmatch(name)), None)
+    found = _SMEAR.match(field.name)
+    return None if found is None else found[1].casefold()
 
 
 def stated_smears(fields: Iterable[ShownField]) -> int | None:
