@@ -39,6 +39,10 @@ _OUTSIDE_PX = 2.0
 """How far beyond the edge of its field a drawn contour may reach."""
 
 
+class NeedsAdjudicationError(ReviewError):
+    """Blinded readers named the cell: a signer adjudicates it before anybody else decides about it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """One decision as a reader sends it; what ``new`` is depends on the kind."""
@@ -86,7 +90,11 @@ def draft_of(subject: Subject, reader: str, decision: Decision) -> Draft:
     if draft.kind == "withdraw":
         subject.withdrawn.add(decision.cell_id or "")
     elif draft.kind in DECIDING - SETTLING and touched & named:
-        _refuse("a decision about a cell that blinded readers named", "one of kind 'adjudicate', by a signer")
+        message = (
+            "found a decision about a cell that blinded readers named, expected one of kind 'adjudicate', by a signer; "
+            "nothing was recorded"
+        )
+        raise NeedsAdjudicationError(message)
     if decision.kind == "audit_answer":
         subject.answered.append(decision.cell_id or "")
         return draft

@@ -22,6 +22,7 @@ from starlette.staticfiles import StaticFiles
 from marrowscope.errors import DependencyError, InputError, ReviewError, RunError
 from marrowscope.review.accounts import TooManyAttemptsError
 from marrowscope.review.database import DatabaseDownError
+from marrowscope.review.decisions import NeedsAdjudicationError
 from marrowscope.review.guard import RefusedError
 from marrowscope.review.refusals import refusal
 from marrowscope.review.routes import (
@@ -206,7 +207,8 @@ _STATUSES: tuple[tuple[type[ReviewError], int], ...] = (
 
 def _review_error(request: Request, error: Exception) -> Response:
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 400)
-    return _said(request, status, error)
+    more = {"adjudicate": True} if isinstance(error, NeedsAdjudicationError) else {}
+    return _said(request, status, error, **more)
 
 
 def _run_error(request: Request, error: Exception) -> Response:

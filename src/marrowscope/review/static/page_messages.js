@@ -1,7 +1,7 @@
 // What a page of cells tells: news that goes away, trouble that stays, and whether decisions are saved.
 import { make, t } from "./page_data.js";
 
-const TOLD_MS = 6000;
+const TOLD_MS = 6000, TOLD_WITH_LINK_MS = 60_000;
 const $ = (selector) => document.querySelector(selector);
 
 /** Say what stays until it is over; `act` is what a button beside does, called `label`. */
@@ -10,10 +10,11 @@ export function problem(sentence, label = "", act = null) {
   $("#problem").hidden = !sentence;
 }
 
-export function tell(sentence) {
-  $("#typed").textContent = sentence;
+/** Tell news; `link`, where it leads, has href and text. */
+export function tell(sentence, link = null) {
+  $("#typed").replaceChildren(sentence, ...(link ? [" ", make("a", { href: link.href }, link.text)] : []));
   clearTimeout(tell.timer);
-  tell.timer = setTimeout(() => { $("#typed").textContent = ""; }, TOLD_MS);
+  tell.timer = setTimeout(() => { $("#typed").textContent = ""; }, link ? TOLD_WITH_LINK_MS : TOLD_MS);
 }
 
 /** Show what an outbox says of the decisions that wait in it. */
