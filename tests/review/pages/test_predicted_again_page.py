@@ -11,6 +11,7 @@ from marrowscope.review.events import Draft
 from marrowscope.review.live_estimate import audit_view
 from tests.conftest import TWO_PATIENTS
 from tests.fake_runs import write_run
+from tests.required import AXE, module_of
 from tests.review.pages.conftest import Served, expect, serving
 from tests.review.stations import READER, open_station
 
@@ -43,7 +44,7 @@ def served(fake_run: Callable[..., FakeRun], tmp_path: Path) -> Iterator[Served]
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_what_did_not_go_along_is_listed_by_name(opened: Callable[..., Page], served: Served, lang: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    axe = module_of(AXE, "axe_playwright_python.sync_playwright")
     page = opened(lang=lang, bypass_csp=True)
     figure = page.locator(".figure.behind")
     expect(figure).to_contain_text("not carried: 3" if lang == "en" else "未沿用")
