@@ -21,7 +21,8 @@ import numpy as np
 from marrowscope.cells.match import match_contours
 from marrowscope.review.decisions import image_of
 from marrowscope.review.events import DECIDING, Draft
-from marrowscope.review.fold import Contour, FrozenCell, ReviewedCell, blind_reader, fold, settles
+from marrowscope.review.fold import blind_reader, fold, settles
+from marrowscope.review.patient_state import Contour, FrozenCell, ReviewedCell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from marrowscope.report.shown_rows import ShownField
     from marrowscope.review.events import Event
-    from marrowscope.review.fold import Origin
+    from marrowscope.review.patient_state import Origin
 
 Reason = Literal["no_image", "no_cell"]
 """Why a decision is not carried: its image is not in the new run, or no new cell lies where the cell was."""

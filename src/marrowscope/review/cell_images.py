@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from marrowscope.records import ImageArray
     from marrowscope.report.field_pixels import PictureProblem
     from marrowscope.report.shown_rows import ShownField
-    from marrowscope.review.fold import ReviewedCell
+    from marrowscope.review.patient_state import ReviewedCell
 
 CELL_PICTURE = CropSpec(side_um=28.8, size_px=112)
 """The same side for every cell, so that sizes compare: the 28.8 um that the classifier sees."""

@@ -16,7 +16,7 @@ import shapely
 from marrowscope import geometry
 from marrowscope.errors import ReviewError, VocabularyError
 from marrowscope.review.events import DECIDING, SETTLING, Draft, canonical
-from marrowscope.review.fold import REPLACED, SEGMENTER, lacks_names
+from marrowscope.review.patient_state import REPLACED, SEGMENTER, lacks_names
 from marrowscope.review.smears import MOST_SMEARS
 from marrowscope.wording import count_of
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from marrowscope.records import ContourArray
     from marrowscope.report.shown_rows import ShownField
     from marrowscope.review.events import Kind
-    from marrowscope.review.fold import PatientState, ReviewedCell
     from marrowscope.review.live_estimate import AuditView
+    from marrowscope.review.patient_state import PatientState, ReviewedCell
     from marrowscope.vocabulary import Vocabulary
 
 _LONGEST_TEXT = 4000

@@ -25,7 +25,7 @@ from marrowscope.disk import new_folder, write_text
 from marrowscope.errors import InputError, ReviewError
 from marrowscope.records import Annotation
 from marrowscope.review.consensus import verdicts
-from marrowscope.review.fold import SEGMENTER
+from marrowscope.review.patient_state import SEGMENTER
 from marrowscope.runs.to_annotations import write_annotated
 from marrowscope.wording import count_of
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from marrowscope.cohort.folds import Role
     from marrowscope.review.consensus import Status, Verdict
-    from marrowscope.review.fold import PatientState
+    from marrowscope.review.patient_state import PatientState
     from marrowscope.review.station import Station
     from marrowscope.runs.manifest import Manifest
     from marrowscope.runs.to_annotations import ImageSource

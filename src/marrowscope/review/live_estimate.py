@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from marrowscope.review.audited_ratio import AuditedRatio
-    from marrowscope.review.fold import PatientState, ReviewedCell
     from marrowscope.review.full_review import FullReview
     from marrowscope.review.missed_fields import CheckedFields
+    from marrowscope.review.patient_state import PatientState, ReviewedCell
     from marrowscope.vocabulary import Vocabulary
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from marrowscope.report.words import Words
     from marrowscope.review.events import Head
-    from marrowscope.review.fold import PatientState, ReviewedCell
+    from marrowscope.review.patient_state import PatientState, ReviewedCell
     from marrowscope.runs.manifest import Manifest
     from marrowscope.runs.schemas import PatientRow
     from marrowscope.vocabulary import Vocabulary

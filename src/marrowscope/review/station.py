@@ -26,9 +26,10 @@ from marrowscope.review.clicked_outline import ClickedOutline, ClickFinders
 from marrowscope.review.decisions import Subject, draft_of
 from marrowscope.review.disputes import DisputeCounts, count_disputes
 from marrowscope.review.events import SETTLING, Draft
-from marrowscope.review.fold import Folding, Signature, foreseen
+from marrowscope.review.fold import Folding, foreseen
 from marrowscope.review.kept_comparisons import KeptComparisons
 from marrowscope.review.live_estimate import audit_view, drawn_audit, looks_left, n_to_draw
+from marrowscope.review.patient_state import Signature
 from marrowscope.review.progress import Progress
 from marrowscope.review.run_cells import TwoRunsError
 from marrowscope.review.sessions import token_hash
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from marrowscope.report.shown_rows import ShownField
     from marrowscope.review.decisions import Decision
-    from marrowscope.review.fold import PatientState
+    from marrowscope.review.patient_state import PatientState
     from marrowscope.review.run_cells import PatientCells, ReviewedRun, RunCells
     from marrowscope.review.sessions import Session
     from marrowscope.review.single_sign_on import SingleSignOn

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from marrowscope.review.events import Event, Kind
-    from marrowscope.review.fold import PatientState
+    from marrowscope.review.patient_state import PatientState
 
 router = APIRouter()
 _EVENTS_AT_ONCE = 1000

@@ -18,7 +18,7 @@ from marrowscope.review.sessions import Session
 
 if TYPE_CHECKING:
     from marrowscope.review.events import Event
-    from marrowscope.review.fold import ReviewedCell
+    from marrowscope.review.patient_state import ReviewedCell
     from marrowscope.review.station import SeenState
 
 router = APIRouter()
