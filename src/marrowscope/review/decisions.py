@@ -242,7 +242,7 @@ def _flag_answered(subject: Subject, reader: str, decision: Decision) -> Draft:
 def _smears_stated(subject: Subject, reader: str, decision: Decision) -> Draft:
     n = _object(decision).get("n")
     if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST_SMEARS):
-        _refuse(f"{n!r} smears", f"a number from 1 to {MOST_SMEARS}, or null for unknown")
+        _refuse(f"number of smears {n!r}", f"a number from 1 to {MOST_SMEARS}, or null for unknown")
     old = {"n": subject.state.n_smears}
     return Draft(reader, subject.state.patient_id, "smears_stated", None, old, {"n": n})
 

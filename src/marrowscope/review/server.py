@@ -24,7 +24,6 @@ from marrowscope.review.accounts import TooManyAttemptsError
 from marrowscope.review.database import DatabaseDownError
 from marrowscope.review.decisions import NeedsAdjudicationError
 from marrowscope.review.guard import RefusedError
-from marrowscope.review.refusals import refusal
 from marrowscope.review.routes import (
     agreement_page,
     api_accounts,
@@ -39,6 +38,7 @@ from marrowscope.review.routes import (
     slide_pages,
 )
 from marrowscope.review.routes.review_pages import language_of
+from marrowscope.review.spoken_refusals import refusal
 from marrowscope.review.station import NotAssignedError, UnknownNameError
 from marrowscope.review.store import ChangedError, ConflictError, LockedError, TamperedError
 

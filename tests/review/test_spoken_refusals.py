@@ -10,7 +10,7 @@ import pytest
 
 import marrowscope.review
 from marrowscope.report.strings import load_strings
-from marrowscope.review.refusals import PREFIX, recognized, refusal
+from marrowscope.review.spoken_refusals import PREFIX, recognized, refusal
 from tests.review.stations import READER
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ NOBODY_MEETS = (
     "found parts ",
     "found a part ",
     "found cells 3, expected",
-    "found 3 smears, expected",
+    "found number of smears 3, expected",
     "found about ",
     "found 3, expected 3; nothing",
     "found 3 with 3, expected an object",
