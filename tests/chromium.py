@@ -7,11 +7,9 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import pytest
+from tests.required import CHROMIUM, module_of, skip_without
 
-from tests.required import CHROMIUM, skip_without
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+playwright = module_of(CHROMIUM, "playwright.sync_api", whole_module=True)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
 
-def _path() -> str | None:
+def path_of_chromium() -> str | None:
     """Where a Chromium lies: $MARROWSCOPE_CHROMIUM, else the system's."""
     found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
     return os.environ.get("MARROWSCOPE_CHROMIUM") or next((path for path in found if path), None)
@@ -30,7 +28,7 @@ def _path() -> str | None:
 @contextmanager
 def launched_chromium() -> Iterator[Browser]:
     """Launch it; skips the test, or fails it where Chromium is required, if there is none."""
-    path = _path()
+    path = path_of_chromium()
     if path is None:
         skip_without(CHROMIUM, "no Chromium found; install one or set MARROWSCOPE_CHROMIUM to it")
     with playwright.sync_playwright() as started:

@@ -10,8 +10,9 @@ from marrowscope.records import Patient
 from marrowscope.report import write_report
 from tests.chromium import launched_chromium
 from tests.fake_runs import assess_as, make_run
+from tests.required import AXE, CHROMIUM, module_of
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+playwright = module_of(CHROMIUM, "playwright.sync_api", whole_module=True)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -268,7 +269,7 @@ def test_cohort_table_fits_its_sheet_and_the_search_box_its_hint(opened: Callabl
 def test_axe_finds_no_serious_or_critical_barrier(
     opened: Callable[..., Page], name: str, lang: str, scheme: str
 ) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    axe = module_of(AXE, "axe_playwright_python.sync_playwright")
     page = opened(name, lang, color_scheme=scheme, bypass_csp=True)  # the page's own policy would stop axe
     violations = axe.Axe().run(page).response["violations"]
     grave = [(item["id"], item["nodes"][0]["html"]) for item in violations if item["impact"] in {"serious", "critical"}]

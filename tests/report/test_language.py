@@ -212,7 +212,10 @@ def test_every_page_in_chinese_holds_no_english_word(
 def test_no_text_of_the_catalog_in_chinese_holds_an_english_word() -> None:
     for key, text in load_strings("zh").texts.items():
         spoken = re.sub(
-            r"marrowscope review( verify DB --head)?|\b(Ctrl|Shift|Enter|Esc|Home|End)\b|<[^>]*>|\{[^}]*\}", " ", text
+            r"marrowscope (predict|review( verify( DB --head)?)?)|--[a-z-]+|"
+            r"\b(Ctrl|Shift|Enter|Esc|Home|End)\b|<[^>]*>|\{[^}]*\}",
+            " ",
+            text,
         )
         assert latin_words([spoken]) == set(), key
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from marrowscope.review.audited_patients import audited_patient
-from marrowscope.review.fold import FrozenCell, PatientState, fold
+from marrowscope.review.fold import fold
 from marrowscope.review.live_estimate import audit_view, drawn_audit
+from marrowscope.review.patient_state import FrozenCell, PatientState
 
 FIELDS = [f"P1/f{i}" for i in range(10)]
 

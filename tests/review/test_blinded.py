@@ -114,6 +114,39 @@ def test_a_blinded_reader_is_not_told_of_the_others_decision_by_a_conflict(
     assert assigned("bo").json("/api/patients/P1/cells")["code"][0] == "R"
 
 
+def test_a_blinded_reader_does_not_see_by_any_number_that_others_decide(
+    assigned: Callable[[str], Browser], station: Station
+) -> None:
+    ada, bo, dee = assigned("ada"), assigned("bo"), assigned("dee")
+    cell_ids = [cell.cell_id for cell in station.patient("P1").frozen]
+
+    def answered(*busy: int) -> list[dict[str, Any]]:
+        """Name a cell and comment as Ada, after others decided ``busy`` times; gives all that Ada is told."""
+        told = []
+        for n, name in zip(busy, cell_ids, strict=False):
+            for cell_id in cell_ids[:n]:
+                assert bo.decide("P1", relabel(cell_id, "N5")).status_code == 200
+                assert dee.decide("P2", {"kind": "comment", "new": {"text": "elsewhere"}}).status_code == 200
+            comment = {"kind": "comment", "new": {"text": "mine"}}
+            answer = ada.decide("P1", relabel(name, "N"), comment)
+            assert answer.status_code == 200
+            told += [answer.json(), ada.json("/api/patients/P1/cells")]
+        for state in told:
+            for item in state.get("comments", []):
+                del item["time_utc"]
+        return [{key: state.get(key) for key in ("sequence", "head", "comments")} for state in told]
+
+    first = answered(0, 3)
+    assert [item["sequence"] for item in first[::2]] == [2, 4]  # two of her own each time
+    assert {item["head"] for item in first} == {None}
+    before = ada.json("/api/patients/P1/cells")
+    bo.decide("P1", relabel(cell_ids[5], "R"))
+    assert dee.post("/api/assign", {"patients": ["P2"], "readers": ["cy"]}).status_code == 200
+    assert ada.json("/api/patients/P1/cells") == before
+    far = ada.decide("P1", relabel(cell_ids[6], "N"), base=10**6)  # nor by what is refused
+    assert far.status_code == 200
+
+
 def test_nobody_else_takes_part(assigned: Callable[[str], Browser], station: Station) -> None:
     cy, cell_id = assigned("cy"), station.patient("P1").frozen[0].cell_id
     assert [line["patient_id"] for line in cy.json("/api/worklist")] == ["P2"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from marrowscope.review.fold import ReviewedCell
+    from marrowscope.review.patient_state import ReviewedCell
     from marrowscope.review.station import Station
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marrowscope.review.consensus import NO_NAME, NOT_A_CELL, NOT_DRAWN
 from marrowscope.review.disputes import UNREAD, disputes, letters
-from marrowscope.review.fold import PatientState, ReviewedCell
+from marrowscope.review.patient_state import PatientState, ReviewedCell
 
 READERS = ("ada", "bo", "cy")
 

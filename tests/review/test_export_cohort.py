@@ -6,10 +6,12 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import polars as pl
 import pytest
 
 from marrowscope.cohort import read_cohort
-from marrowscope.errors import ReviewError
+from marrowscope.cohort.folds import check_split, read_split
+from marrowscope.errors import InputError, ReviewError
 from marrowscope.review.events import Draft
 from marrowscope.review.export_cohort import export_review
 from marrowscope.review.review_folder import open_station
@@ -74,6 +76,40 @@ def test_an_export_only_reads_the_review(browser: Browser, station: Station, tmp
         open_station(tmp_path / "none", [run], lone_reader=None, reads_only=True).__enter__()
     assert place.read_bytes() == before
     assert not (tmp_path / "none").exists()
+
+
+def test_a_split_that_is_named_goes_along_and_none_is_invented(
+    browser: Browser, station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("P1", "P2"):
+        cells = station.patient(name).frozen[:3]
+        browser.decide(name, *(relabel(cell.cell_id, "N2") for cell in cells))
+    monkeypatch.chdir(tmp_path)  # the run's command names the cohort by a path of this folder
+    assert export_review(station, tmp_path / "without").split_from is None
+    assert not (tmp_path / "without" / "split.csv").exists()
+
+    cohort = tmp_path / "cohort"
+    assert "cohort" in station.cells.runs[0].manifest.command
+    cohort.mkdir(exist_ok=True)
+    (cohort / "split.csv").write_text("patient_id,role\nP1,train\nP2,test\nP3,validation\n")
+    assert export_review(station, tmp_path / "other").split_from is None, "no patients.csv beside it: no cohort"
+    (cohort / "patients.csv").write_text("patient_id,center\nP1,A\nP2,B\n")
+    done = export_review(station, tmp_path / "beside")
+    assert done.split_from == Path("cohort/split.csv")
+    assert read_split(tmp_path / "beside" / "split.csv") == {"P1": "train", "P2": "test"}
+    exported = read_cohort(tmp_path / "beside", um_per_px=0.15)
+    assert exported.faults == ()
+    images = pl.DataFrame([{"patient_id": image.patient_id, "image_sha256": image.sha256} for image in exported.fields])
+    check_split(images, read_split(tmp_path / "beside" / "split.csv"))
+
+    own = tmp_path / "own.csv"
+    own.write_text("patient_id,role\nP1,validation\nP2,train\n")
+    assert export_review(station, tmp_path / "given", split=own).split_from == own
+    assert read_split(tmp_path / "given" / "split.csv") == {"P1": "validation", "P2": "train"}
+    own.write_text("patient_id,role\nP1,validation\n")
+    with pytest.raises(InputError, match=r"own.csv: found no role of 1 exported patient \(P2\), expected one of each"):
+        export_review(station, tmp_path / "absent", split=own)
+    assert not (tmp_path / "absent").exists()
 
 
 def test_an_image_is_exhaustive_once_every_cell_is_settled_and_it_was_searched(

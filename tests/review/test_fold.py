@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marrowscope.review.events import GENESIS, Draft, Event, Head, Kind, chained
-from marrowscope.review.fold import Folding, FrozenCell, fold
+from marrowscope.review.fold import Folding, fold
+from marrowscope.review.patient_state import FrozenCell
 
 SQUARE = (0.0, 0.0, 10.0, 0.0, 10.0, 10.0)
 FROZEN = [

@@ -15,7 +15,7 @@ from marrowscope.review.agreement import cohen_kappa
 from marrowscope.review.consensus import NOT_A_CELL, NOT_DRAWN
 from marrowscope.review.decisions import Decision
 from marrowscope.review.events import Draft
-from marrowscope.review.fold import PatientState
+from marrowscope.review.patient_state import PatientState
 from marrowscope.review.ratio_agreement import bland_altman
 from marrowscope.review.reader_comparison import compare_readers
 from marrowscope.vocabulary import load_vocabulary

@@ -100,8 +100,8 @@ def test_a_log_that_holds_a_decision_about_another_run_stays_readable(station: S
     assert browser.decide("P1", {"kind": "relabel", "cell_id": first, "new": "R"}).status_code == 200
     shown = browser.json("/api/patients/P1/cells")
     assert shown["code"][:2] == ["R", None]
-    (sentence,) = shown["misplaced"]
-    assert "(relabel by Ada) is about cell 'gone', which this prediction does not have" in sentence
+    (misplaced,) = shown["misplaced"]
+    assert (misplaced["kind"], misplaced["reader"], misplaced["cell_id"]) == ("relabel", "Ada", "gone")
     assert browser.decide("P1", {"kind": "relabel", "cell_id": second, "new": "R"}).status_code == 200
     assert station.store.verify() == []
 

@@ -56,6 +56,7 @@ RULES: dict[tuple[str, str], str] = {
     ("GET", "/slides/{patient_id}/{number}/{level}/{column}_{row}.jpg"): "see",
     ("GET", "/api/patients/{patient_id}/slides"): "see",
     ("POST", "/api/patients/{patient_id}/events"): "decide",
+    ("POST", "/api/patients/{patient_id}/outline"): "decide",
     ("GET", "/api/patients/{patient_id}/estimate"): "see",
     ("GET", "/api/patients/{patient_id}/audit"): "see",
     ("POST", "/api/patients/{patient_id}/audit"): "decide",
@@ -84,6 +85,7 @@ GUARDED = [(method, path) for (method, path), rule in RULES.items() if rule != "
 CHANGING = [(method, path) for method, path in GUARDED if method != "GET"]
 BODIES: dict[str, dict[str, Any]] = {
     "/api/patients/{patient_id}/events": {"base": 0, "events": [{"kind": "open"}]},
+    "/api/patients/{patient_id}/outline": {"field_id": "P1/field_0", "x": 100, "y": 100},
     "/api/patients/{patient_id}/sign": {"base": 0},
     "/api/patients/{patient_id}/amend": {"reason": "a reason"},
     "/api/assign": {"patients": ["P2"], "readers": []},

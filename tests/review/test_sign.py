@@ -32,7 +32,7 @@ from tests.review.stations import READER, Browser, enter, new_client
 if TYPE_CHECKING:
     import httpx2 as httpx
 
-    from marrowscope.review.fold import Signature
+    from marrowscope.review.patient_state import Signature
     from marrowscope.review.station import Station
 
 CODE_OF = {"Other": "V", "E": "E", "M": "M", "L": "L2"}

@@ -359,27 +359,39 @@ def export(
     ] = "labelme",
     signed: Annotated[bool, typer.Option("--signed", help="Write signed patients only.")] = False,
     images: Annotated[bool, typer.Option(help="Copy the images next to the annotations.")] = True,
+    split: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="split.csv of the cohort that was predicted",
+            help="CSV with patient_id and role (train, validation, test): exported patients keep their roles.",
+        ),
+    ] = None,
 ) -> None:
     """Write the cells that people named as a cohort, to train on (`marrowscope prepare`) or to evaluate with.
 
     Disputed and unseen cells have no shape; a list beside the cohort has every cell with its status. The review is only
-    read; it must be about this prediction of the run.
+    read; it must be about this prediction of the run. The cohort carries a split.csv where a split is named; none is
+    invented.
 
     Example: marrowscope review export runs/first-review runs/first --out corrected
     """
     require_review()
-    from marrowscope.review.export_cohort import LIST_NAME, export_review
+    from marrowscope.review.export_cohort import LIST_NAME, SPLIT_NAME, export_review
     from marrowscope.review.review_folder import open_station
     from marrowscope.wording import count_of
 
     with open_station(db, [run], lone_reader=None, reads_only=True) as station:
-        done = export_review(station, out, file_format, signed_only=signed, copy_images=images)
+        done = export_review(station, out, file_format, signed_only=signed, copy_images=images, split=split)
     counts = ", ".join(f"{n} {status}" for status, n in sorted(done.by_status.items()))
     typer.echo(
         f"{done.folder}: {count_of(done.n_patients, 'patient')}, {count_of(done.n_images, 'image')}, "
         f"{done.n_exhaustive} of them annotated exhaustively"
     )
     typer.echo(f"Cells: {counts}; each stands in {done.folder / LIST_NAME}")
+    if done.split_from is None:
+        typer.echo("Split: none is named, so none is written; name one with --split to keep its roles")
+    else:
+        typer.echo(f"Split: {done.folder / SPLIT_NAME}, with the roles of {done.split_from}")
 
 
 def agreement(

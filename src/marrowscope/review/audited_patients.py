@@ -16,7 +16,7 @@ from marrowscope.review.live_estimate import audit_names, audit_view, is_fully_r
 from marrowscope.review.site_rates import AuditedCell, AuditedPatient
 
 if TYPE_CHECKING:
-    from marrowscope.review.fold import PatientState, ReviewedCell
+    from marrowscope.review.patient_state import PatientState, ReviewedCell
 
 
 def audited_patient(state: PatientState, n_fields: int) -> AuditedPatient | None:

@@ -21,7 +21,8 @@ import numpy as np
 from marrowscope.cells.match import match_contours
 from marrowscope.review.decisions import image_of
 from marrowscope.review.events import DECIDING, Draft
-from marrowscope.review.fold import Contour, FrozenCell, ReviewedCell, blind_reader, fold, settles
+from marrowscope.review.fold import blind_reader, fold, settles
+from marrowscope.review.patient_state import Contour, FrozenCell, ReviewedCell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from marrowscope.report.shown_rows import ShownField
     from marrowscope.review.events import Event
-    from marrowscope.review.fold import Origin
+    from marrowscope.review.patient_state import Origin
 
 Reason = Literal["no_image", "no_cell"]
 """Why a decision is not carried: its image is not in the new run, or no new cell lies where the cell was."""
@@ -305,6 +306,7 @@ def _drawn_again(patient_id: str, reader: str, cell: ReviewedCell, field: ShownF
         "code": cell.code,
         "removed": cell.removed,
         "decided_by": cell.decided_by,
+        **({} if cell.outlined_by is None else {"outlined_by": cell.outlined_by}),
         **more,
     }
     return Draft(reader, patient_id, "carried", cell.cell_id, None, value, image_of(field))

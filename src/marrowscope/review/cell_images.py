@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from marrowscope.records import ImageArray
     from marrowscope.report.field_pixels import PictureProblem
     from marrowscope.report.shown_rows import ShownField
-    from marrowscope.review.fold import ReviewedCell
+    from marrowscope.review.patient_state import ReviewedCell
 
 CELL_PICTURE = CropSpec(side_um=28.8, size_px=112)
 """The same side for every cell, so that sizes compare: the 28.8 um that the classifier sees."""
@@ -81,6 +81,11 @@ class CellImages:
         data = encode_image(image, ".jpg", _FIELD_QUALITY)
         self._kept.put(field.field_id, data)
         return data
+
+    def pixels_of(self, field: ShownField) -> ImageArray | PictureProblem:
+        """Return the pixels of a whole field, RGB uint8 (h, w, 3), which nobody may change, or why there are none."""
+        with self._lock_of(field.field_id):
+            return self._image(field)
 
     def missing(self, paths: Sequence[str], most: int = _MOST_LOOKED_FOR) -> tuple[int, int]:
         """Count the photographs that are not found, and those looked for: ``most`` of ``paths``, evenly spread."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from marrowscope.review.fold import PatientState, ReviewedCell
+    from marrowscope.review.patient_state import PatientState, ReviewedCell
 
 Status = Literal["confirmed", "disputed", "unseen", "removed"]
 NOT_A_CELL = "not a cell"

@@ -16,7 +16,8 @@ import shapely
 from marrowscope import geometry
 from marrowscope.errors import ReviewError, VocabularyError
 from marrowscope.review.events import DECIDING, SETTLING, Draft, canonical
-from marrowscope.review.fold import REPLACED, lacks_names
+from marrowscope.review.patient_state import REPLACED, SEGMENTER, lacks_names
+from marrowscope.review.smears import MOST_SMEARS
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from marrowscope.records import ContourArray
     from marrowscope.report.shown_rows import ShownField
     from marrowscope.review.events import Kind
-    from marrowscope.review.fold import PatientState, ReviewedCell
     from marrowscope.review.live_estimate import AuditView
+    from marrowscope.review.patient_state import PatientState, ReviewedCell
     from marrowscope.vocabulary import Vocabulary
 
 _LONGEST_TEXT = 4000
@@ -36,6 +37,10 @@ _LEAST_PARTS = 2
 _FARTHEST_PX = 1e9
 _OUTSIDE_PX = 2.0
 """How far beyond the edge of its field a drawn contour may reach."""
+
+
+class NeedsAdjudicationError(ReviewError):
+    """Blinded readers named the cell: a signer adjudicates it before anybody else decides about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,11 @@ def draft_of(subject: Subject, reader: str, decision: Decision) -> Draft:
     if draft.kind == "withdraw":
         subject.withdrawn.add(decision.cell_id or "")
     elif draft.kind in DECIDING - SETTLING and touched & named:
-        _refuse("a decision about a cell that blinded readers named", "one of kind 'adjudicate', by a signer")
+        message = (
+            "found a decision about a cell that blinded readers named, expected one of kind 'adjudicate', by a signer; "
+            "nothing was recorded"
+        )
+        raise NeedsAdjudicationError(message)
     if decision.kind == "audit_answer":
         subject.answered.append(decision.cell_id or "")
         return draft
@@ -230,6 +239,14 @@ def _flag_answered(subject: Subject, reader: str, decision: Decision) -> Draft:
     return Draft(reader, subject.state.patient_id, "flag_answered", None, old, new)
 
 
+def _smears_stated(subject: Subject, reader: str, decision: Decision) -> Draft:
+    n = _object(decision).get("n")
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST_SMEARS):
+        _refuse(f"number of smears {n!r}", f"a number from 1 to {MOST_SMEARS}, or null for unknown")
+    old = {"n": subject.state.n_smears}
+    return Draft(reader, subject.state.patient_id, "smears_stated", None, old, {"n": n})
+
+
 def _full_review(subject: Subject, reader: str, decision: Decision) -> Draft:
     done = decision.new is not False
     if done and lacks_names(subject.state):
@@ -257,6 +274,7 @@ _CHECKS: dict[str, Callable[[Subject, str, Decision], Draft]] = {
     "field_checked": _field_checked,
     "flag_answered": _flag_answered,
     "full_review": _full_review,
+    "smears_stated": _smears_stated,
     "adjudicate": _relabel,
     "withdraw": _withdraw,
 }
@@ -368,6 +386,7 @@ def _part(subject: Subject, field: ShownField, contour: ContourArray, value: Map
         "field_id": field.field_id,
         **_drawn(contour, field),
         "code": None if code is None else _code(subject, code),
+        **({"outlined_by": SEGMENTER} if value.get("outlined_by") == SEGMENTER else {}),
     }
 
 

@@ -16,7 +16,7 @@ from marrowscope.review.consensus import NO_NAME, NOT_A_CELL, NOT_DRAWN
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from marrowscope.review.fold import PatientState, ReviewedCell
+    from marrowscope.review.patient_state import PatientState, ReviewedCell
 
 UNREAD = "unread"
 _WORDS = {NOT_A_CELL: "not_a_cell", NOT_DRAWN: "not_drawn", NO_NAME: "no_name", "split": "split", "merge": "merge"}

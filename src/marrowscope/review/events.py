@@ -33,6 +33,7 @@ Kind = Literal[
     "audit_answer",
     "field_checked",
     "flag_answered",
+    "smears_stated",
     "full_review",
     "sign",
     "amend",

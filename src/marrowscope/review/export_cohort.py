@@ -3,7 +3,8 @@
 A confirmed cell has its reader's code; disputed, unseen and removed ones have no shape, and ``reviewed-cells.csv``
 lists them all with their status. An image counts as exhaustively annotated only where every cell in it is settled, and
 somebody looked for cells that the machine missed. A contour that no reader drew is marked as the network's, so that it
-enters no figure about finding or outlining cells. Patients keep their names, so a split by patient stays one.
+enters no figure about finding or outlining cells. Patients keep their names and, where a split is named, their roles:
+the cohort carries a ``split.csv`` then. A split is never invented.
 """
 
 from __future__ import annotations
@@ -12,27 +13,37 @@ import csv
 import io
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from marrowscope.cohort.annotations import AnnotatedImage
+from marrowscope.cohort.folds import read_split, write_split
+from marrowscope.cohort.patients import PATIENTS_NAME
 from marrowscope.disk import new_folder, write_text
 from marrowscope.errors import InputError, ReviewError
 from marrowscope.records import Annotation
 from marrowscope.review.consensus import verdicts
+from marrowscope.review.patient_state import SEGMENTER
 from marrowscope.runs.to_annotations import write_annotated
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
+    from marrowscope.cohort.folds import Role
     from marrowscope.review.consensus import Status, Verdict
-    from marrowscope.review.fold import PatientState
+    from marrowscope.review.patient_state import PatientState
     from marrowscope.review.station import Station
+    from marrowscope.runs.manifest import Manifest
     from marrowscope.runs.to_annotations import ImageSource
 
 LIST_NAME = "reviewed-cells.csv"
+SPLIT_NAME = "split.csv"
+"""The roles of patients: beside patients.csv of a cohort, and of what is exported."""
 _KIND = "annotated cohort"
+_MOST_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +55,24 @@ class ExportedReview:
     n_images: int
     n_exhaustive: int
     by_status: dict[Status, int]
+    split_from: Path | None = None
+    """The split whose roles the cohort carries; None where none was named."""
 
 
 def export_review(
-    station: Station, out: Path, file_format: str = "labelme", *, signed_only: bool = False, copy_images: bool = True
+    station: Station,
+    out: Path,
+    file_format: str = "labelme",
+    *,
+    signed_only: bool = False,
+    copy_images: bool = True,
+    split: Path | None = None,
 ) -> ExportedReview:
     """Write what was reviewed at ``station``, over one run, to the new or empty folder ``out``.
 
-    Raises ReviewError where nobody named a cell, InputError as ``runs.to_annotations`` does.
+    ``split`` has the role of each patient; without it, the split that stands in the cohort that was predicted is taken.
+    Raises ReviewError where nobody named a cell, InputError as ``runs.to_annotations`` and ``read_split`` do, and for a
+    patient without a role.
     """
     (run,) = station.cells.runs
     known: dict[str, list[Verdict]] = {}
@@ -67,6 +88,8 @@ def export_review(
         which = "signed patient with a cell" if signed_only else "cell"
         message = f"{run.folder}: found no {which} that a reader named, expected some; review cells first"
         raise ReviewError(message)
+    split = split or split_of_inputs(run.manifest)
+    roles = {} if split is None else _roles(split, list(known))
     exhaustive: list[bool] = []
 
     def annotate(source: ImageSource) -> AnnotatedImage | None:
@@ -78,8 +101,31 @@ def export_review(
     with new_folder(out, _KIND, overwrite=None, error=InputError) as folder:
         done = write_annotated(run.folder, folder, file_format, annotate, wanted=known, copy_images=copy_images)
         write_text(folder / LIST_NAME, _listed(known))
+        if roles:
+            write_split(folder / SPLIT_NAME, roles)
     by_status = Counter(verdict.status for found in known.values() for verdict in found)
-    return ExportedReview(out, len(known), done.n_images, sum(exhaustive), dict(by_status))
+    return ExportedReview(out, len(known), done.n_images, sum(exhaustive), dict(by_status), split)
+
+
+def split_of_inputs(manifest: Manifest) -> Path | None:
+    """Return the split.csv of the cohort that a run's command names; None where there is none, or several."""
+    folders = dict.fromkeys(Path(word) for word in manifest.command[1:] if not word.startswith("-"))
+    found = [folder / SPLIT_NAME for folder in folders if (folder / PATIENTS_NAME).is_file()]
+    found = [path for path in found if path.is_file()]
+    return found[0] if len(found) == 1 else None
+
+
+def _roles(split: Path, patients: Sequence[str]) -> dict[str, Role]:
+    """Return the role of each exported patient; InputError for one that the split does not have."""
+    roles = read_split(split)
+    if absent := [name for name in patients if name not in roles]:
+        some = ", ".join(absent[:_MOST_SHOWN])
+        message = (
+            f"{split}: found no role of {count_of(len(absent), 'exported patient')} ({some}), expected one of each; "
+            "add them, with role test to keep them out of training"
+        )
+        raise InputError(message)
+    return {name: roles[name] for name in patients}
 
 
 def _annotated(
@@ -101,7 +147,7 @@ def _annotated(
             if verdict.status != "confirmed" or cell.code is None:
                 continue
             contour = np.asarray(cell.contour_xy, dtype=np.float64).reshape(-1, 2) + corner
-            is_networks = frozen.get(cell.cell_id) == cell.contour_xy
+            is_networks = cell.outlined_by == SEGMENTER or frozen.get(cell.cell_id) == cell.contour_xy
             shapes.append(Annotation(cell.code, contour, len(shapes), cell.cell_id, network_contour=is_networks))
             descriptions.append(f"named by {cell.decided_by}, predicted {cell.model_category or 'by nobody'}")
     if not shapes:

@@ -89,11 +89,11 @@ class CategoryShare:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a differential count has come: n of 500 cells, on how many of two smears."""
+    """How far a differential count has come: n of 500 cells, on how many of two smears, None where unknown."""
 
     n: int
     wanted: int
-    n_smears: int
+    n_smears: int | None
     wanted_smears: int
     categories: tuple[CategoryShare, ...]
 
@@ -184,7 +184,9 @@ def machine_count(frame: Iterable[FrameCell], sides: Mapping[str, int]) -> Machi
     return MachineCount(x, n, corrected_x, corrected_n, reviewed, cells)
 
 
-def review_progress(counts: Mapping[str, int], n_smears: int, *, level: float = 0.95, effect: float = 1.0) -> Progress:
+def review_progress(
+    counts: Mapping[str, int], n_smears: int | None, *, level: float = 0.95, effect: float = 1.0
+) -> Progress:
     """Give each category's share of the named cells with its interval; ``counts`` are cells of the differential."""
     n = sum(counts.values())
     shares = tuple(CategoryShare(name, x, share_interval(x, n, effect, level)) for name, x in counts.items())

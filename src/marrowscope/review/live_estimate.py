@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from marrowscope.review.audited_ratio import AuditedRatio
-    from marrowscope.review.fold import PatientState, ReviewedCell
     from marrowscope.review.full_review import FullReview
     from marrowscope.review.missed_fields import CheckedFields
+    from marrowscope.review.patient_state import PatientState, ReviewedCell
     from marrowscope.vocabulary import Vocabulary
 
 
@@ -183,9 +183,16 @@ def unnamed_cells(state: PatientState, *, drawn_only: bool) -> list[ReviewedCell
 
 
 def estimate(
-    state: PatientState, n_fields: int, vocabulary: Vocabulary, *, is_out_of_depth: bool = False
+    state: PatientState,
+    n_fields: int,
+    vocabulary: Vocabulary,
+    *,
+    is_out_of_depth: bool = False,
+    n_smears: int | None = None,
 ) -> dict[str, Any]:
     """Return the figures of a patient as plain values; ``full`` and ``audit`` are None where they do not apply.
+
+    ``n_smears`` is what the files state of the smears; what a reader said of them is taken first.
 
     ``machine`` is None out of depth, until a review gives a ratio: nothing is made of calls that nobody can vouch for.
     """
@@ -208,7 +215,7 @@ def estimate(
         "machine": {**asdict(machine), "is_estimate": False} if is_reviewed or not is_out_of_depth else None,
         "full": full,
         "audit": audit,
-        "progress": _plain(asdict(review_progress(named, 1, effect=effect))),
+        "progress": _plain(asdict(review_progress(named, state.n_smears or n_smears, effect=effect))),
     }
 
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from marrowscope.records import Interval
     from marrowscope.review.agreement import Kappa
-    from marrowscope.review.fold import PatientState
+    from marrowscope.review.patient_state import PatientState
     from marrowscope.vocabulary import Vocabulary
 
 Level = Literal["category", "lineage"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from marrowscope.errors import ReviewError
 from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.run_manifest import reportable_manifest
-from marrowscope.review.fold import FrozenCell
+from marrowscope.review.patient_state import FrozenCell
 from marrowscope.runs.table_hashes import hash_tables
 
 if TYPE_CHECKING:

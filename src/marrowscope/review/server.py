@@ -16,11 +16,13 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.staticfiles import StaticFiles
 
 from marrowscope.errors import DependencyError, InputError, ReviewError, RunError
 from marrowscope.review.accounts import TooManyAttemptsError
 from marrowscope.review.database import DatabaseDownError
+from marrowscope.review.decisions import NeedsAdjudicationError
 from marrowscope.review.guard import RefusedError
 from marrowscope.review.routes import (
     agreement_page,
@@ -35,13 +37,14 @@ from marrowscope.review.routes import (
     served_images,
     slide_pages,
 )
+from marrowscope.review.routes.review_pages import language_of
+from marrowscope.review.spoken_refusals import refusal
 from marrowscope.review.station import NotAssignedError, UnknownNameError
 from marrowscope.review.store import ChangedError, ConflictError, LockedError, TamperedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from marrowscope.review.events import Event
@@ -129,21 +132,22 @@ class _Border:
         host = headers.get(b"host", b"").decode("latin-1").rpartition(":")
         name = host[0] if host[1] and host[2].isdigit() else headers.get(b"host", b"").decode("latin-1")
         if name not in self._hosts:
-            await _said(421, f"found a request for host {name!r}, which this station does not answer to")(
-                scope, receive, send_with_headers
-            )
+            await _said(
+                Request(scope), 421, f"found a request for host {name!r}, which this station does not answer to"
+            )(scope, receive, send_with_headers)
             return
         length = headers.get(b"content-length", b"0")
         is_chunked = b"transfer-encoding" in headers
         if is_chunked or not length.isdigit() or int(length) > _MOST_BODY_BYTES:
             sentence = f"found a request without length or beyond {_MOST_BODY_BYTES} bytes, expected a shorter one"
-            await _said(413, sentence)(scope, receive, send_with_headers)
+            await _said(Request(scope), 413, sentence)(scope, receive, send_with_headers)
             return
         await self._app(scope, receive, send_with_headers)
 
 
-def _said(status: int, sentence: str, **more: object) -> JSONResponse:
-    return JSONResponse({"error": sentence, **more}, status_code=status)
+def _said(request: Request, status: int, said: Exception | str, **more: object) -> JSONResponse:
+    """Say it in the language of the page that asks."""
+    return JSONResponse({"error": refusal(said, language_of(request)), **more}, status_code=status)
 
 
 def _refused(request: Request, error: Exception) -> Response:
@@ -151,7 +155,7 @@ def _refused(request: Request, error: Exception) -> Response:
     wants_page = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
     if error.status == HTTPStatus.UNAUTHORIZED and wants_page:
         return RedirectResponse("/login", status_code=303)
-    return _said(error.status, error.sentence)
+    return _said(request, error.status, error.sentence)
 
 
 def _conflict(request: Request, error: Exception) -> Response:
@@ -161,7 +165,12 @@ def _conflict(request: Request, error: Exception) -> Response:
     except DatabaseDownError as down:
         return _database_down(request, down)
     return _said(
-        409, str(error), sequence=head.sequence, head=head.hash, conflicts=[_decision(event) for event in error.events]
+        request,
+        409,
+        error,
+        sequence=head.sequence,
+        head=head.hash,
+        conflicts=[_decision(event) for event in error.events],
     )
 
 
@@ -176,10 +185,12 @@ def _decision(event: Event) -> dict[str, object]:
     }
 
 
-def _database_down(_request: Request, error: Exception) -> Response:
+def _database_down(request: Request, error: Exception) -> Response:
     """Say that nothing was decided about the request; what the driver says is for who runs the station."""
     _LOG.warning("%s", error)
-    answer = _said(503, "the station cannot reach its database; nothing is lost in this browser, try again soon")
+    answer = _said(
+        request, 503, "the station cannot reach its database; nothing is lost in this browser, try again soon"
+    )
     answer.headers["Retry-After"] = str(_RETRY_AFTER_S)
     return answer
 
@@ -194,30 +205,37 @@ _STATUSES: tuple[tuple[type[ReviewError], int], ...] = (
 )
 
 
-def _review_error(_request: Request, error: Exception) -> Response:
+def _review_error(request: Request, error: Exception) -> Response:
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 400)
-    return _said(status, str(error))
+    more = {"adjudicate": True} if isinstance(error, NeedsAdjudicationError) else {}
+    return _said(request, status, error, **more)
 
 
 def _run_error(request: Request, error: Exception) -> Response:
     """Say that a file of a run cannot be used: a lone reader, whose files they are, is told which and why."""
     _LOG.warning("%s", error)
     is_own = request.app.state.station.lone_reader is not None
-    return _said(500, str(error) if is_own else "the station cannot read the run's files; ask who runs the station")
+    return _said(
+        request, 500, str(error) if is_own else "the station cannot read the run's files; ask who runs the station"
+    )
 
 
-def _not_valid(_request: Request, error: Exception) -> Response:
+def _not_valid(request: Request, error: Exception) -> Response:
     """Name what does not fit in a request, by its place in the body; how it is read is nobody's business."""
     fault = cast("RequestValidationError", error).errors()[0]
     words = [str(part) for part in fault["loc"][1:]]  # the first word is body, query or path
     where = " ".join(word for word in words if word.isprintable())[:_LONGEST_PLACE]
     if fault["type"] == "json_invalid" or not where:
-        return _said(400, "found a request that is no JSON object of this address, expected one; load the page again")
+        return _said(
+            request, 400, "found a request that is no JSON object of this address, expected one; load the page again"
+        )
     found = {"missing": f"no {where}", "extra_forbidden": f"a {where} that nobody asks for"}
     sentence = found.get(fault["type"], f"a {where} that does not fit")
-    return _said(400, f"found {sentence} in the request, expected what this station's pages send; load the page again")
+    return _said(
+        request, 400, f"found {sentence} in the request, expected what this station's pages send; load the page again"
+    )
 
 
-def _http_error(_request: Request, error: Exception) -> Response:
+def _http_error(request: Request, error: Exception) -> Response:
     error = cast("HTTPException", error)
-    return _said(error.status_code, str(error.detail))
+    return _said(request, error.status_code, str(error.detail))

@@ -11,16 +11,18 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from marrowscope.errors import ReviewError
 from marrowscope.report.verdict import is_out_of_depth
+from marrowscope.report.words import load_words
 from marrowscope.review.audit import FEWEST_DRAWN
 from marrowscope.review.live_estimate import audit_view, estimate, hidden_cells, n_to_draw, unnamed_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from marrowscope.report.words import Words
     from marrowscope.review.events import Head
-    from marrowscope.review.fold import PatientState, ReviewedCell
+    from marrowscope.review.patient_state import PatientState, ReviewedCell
     from marrowscope.runs.manifest import Manifest
     from marrowscope.runs.schemas import PatientRow
     from marrowscope.vocabulary import Vocabulary
@@ -43,6 +45,8 @@ class Chart:
     tables: Mapping[str, str]
     n_fields: int
     vocabulary: Vocabulary
+    n_smears: int | None = None
+    """Smears that the files state (``smears``); None where they state none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,18 @@ class ChecklistItem:
                     words.count(name, value) if isinstance(value, int) and words.has(f"count.{name}.one") else value
                 )
         return words.plain(f"checklist.{self.said}", **said)
+
+
+class NotReadyError(ReviewError):
+    """The checklist lacks something, so that the patient cannot be signed."""
+
+    def __init__(self, patient_id: str, lacking: Sequence[ChecklistItem]) -> None:
+        """Say what it lacks."""
+        words = load_words()
+        said = "; ".join(item.sentence(words) for item in lacking)
+        super().__init__(f"patient {patient_id!r} cannot be signed: {said}")
+        self.patient_id = patient_id
+        self.lacking = tuple(lacking)
 
 
 def checklist(chart: Chart) -> tuple[ChecklistItem, ...]:
@@ -113,7 +129,13 @@ def _lacking(key: ItemKey, said: str, **values: int | str | tuple[str, ...]) -> 
 
 def figures_of(chart: Chart) -> dict[str, Any]:
     """Return the figures of a patient; out of depth, without a count of the machine's until a review gives a ratio."""
-    return estimate(chart.state, chart.n_fields, chart.vocabulary, is_out_of_depth=is_out_of_depth(chart.row))
+    return estimate(
+        chart.state,
+        chart.n_fields,
+        chart.vocabulary,
+        is_out_of_depth=is_out_of_depth(chart.row),
+        n_smears=chart.n_smears,
+    )
 
 
 def signed_value(chart: Chart, full_name: str, head: Head) -> dict[str, Any]:

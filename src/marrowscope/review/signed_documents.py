@@ -23,7 +23,7 @@ from marrowscope import __version__
 from marrowscope.report.environment import template_environment
 from marrowscope.report.fhir_parts import code, integer_part, percent, percent_range
 from marrowscope.report.words import load_words
-from marrowscope.review.fold import Signature
+from marrowscope.review.patient_state import Signature
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from marrowscope.review.signed_documents import answered_flags, ratio_sentences,
 
 if TYPE_CHECKING:
     from marrowscope.report.words import Words
-    from marrowscope.review.fold import Signature
+    from marrowscope.review.patient_state import Signature
 
 _OF_PATIENT = ("patient_id", "center", "n_fields")
 

@@ -15,23 +15,27 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from marrowscope.errors import InputError, ReviewError, RunError
-from marrowscope.report.words import load_words
 from marrowscope.review.accounts import ROLES, Account, find_account, permissions_of
 from marrowscope.review.audit import FEWEST_DRAWN
 from marrowscope.review.binding import bind_runs, read_bindings, refuse_unbound
 from marrowscope.review.cell_images import CellImages
+from marrowscope.review.clicked_outline import ClickedOutline, ClickFinders
 from marrowscope.review.decisions import Subject, draft_of
 from marrowscope.review.disputes import DisputeCounts, count_disputes
 from marrowscope.review.events import SETTLING, Draft
-from marrowscope.review.fold import Folding, Signature, foreseen
+from marrowscope.review.fold import Folding, foreseen
 from marrowscope.review.kept_comparisons import KeptComparisons
 from marrowscope.review.live_estimate import audit_view, drawn_audit, looks_left, n_to_draw
+from marrowscope.review.patient_state import Signature
 from marrowscope.review.progress import Progress
 from marrowscope.review.run_cells import TwoRunsError
 from marrowscope.review.sessions import token_hash
-from marrowscope.review.sign import Chart, checklist, signed_value
+from marrowscope.review.sign import Chart, NotReadyError, checklist, signed_value
 from marrowscope.review.slide_tiles import SlideTiles
+from marrowscope.review.smears import stated_smears
 from marrowscope.review.store import LockedError, ReplacedError, TamperedError, locked_sentence, refuse_unseen
 from marrowscope.vocabulary import load_vocabulary
 from marrowscope.wording import count_of
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
 
     from marrowscope.report.shown_rows import ShownField
     from marrowscope.review.decisions import Decision
-    from marrowscope.review.fold import PatientState
+    from marrowscope.review.patient_state import PatientState
     from marrowscope.review.run_cells import PatientCells, ReviewedRun, RunCells
     from marrowscope.review.sessions import Session
     from marrowscope.review.single_sign_on import SingleSignOn
@@ -68,6 +72,14 @@ class SeenState:
     state: PatientState
     is_blinded: bool
 
+    @property
+    def sequence(self) -> int:
+        """What changes with each change that is seen: the last event, for blinded readers the number of their own.
+
+        The numbers of events are the whole log's, and would tell them how much others decide.
+        """
+        return self.state.n_own if self.is_blinded else self.state.sequence
+
 
 class Station:
     """What the server works on. ``lone_reader`` is the name of the one person on a laptop; None with accounts."""
@@ -91,6 +103,7 @@ class Station:
         self.single_sign_on = single_sign_on
         self.images = CellImages(images_root)
         self.tiles = SlideTiles(self.images.pixels)
+        self.finders = ClickFinders()
         self.vocabulary = load_vocabulary()
         self.progress = Progress(store)
         self.comparisons = KeptComparisons()
@@ -193,6 +206,25 @@ class Station:
             message = f"patient {patient_id!r}: found no field {field_id!r}, expected one of the run"
             raise UnknownNameError(message)
         return field
+
+    def outline_at(
+        self, patient_id: str, field_id: str, point_xy: tuple[float, float], state: PatientState
+    ) -> ClickedOutline:
+        """Return the segmenter's contour at a place of a field; ``state`` tells which cells are there already.
+
+        ReviewError for a place outside the field.
+        """
+        field = self.field(patient_id, field_id)
+        if not all(0 <= value <= size for value, size in zip(point_xy, (field.width_px, field.height_px), strict=True)):
+            message = f"field {field_id!r}: found a click beyond it, expected one inside"
+            raise ReviewError(message)
+        if field.um_per_px is None:
+            return ClickedOutline("no_picture")
+        pixels = self.images.pixels_of(field)
+        if isinstance(pixels, str):
+            return ClickedOutline("no_picture")
+        known = [np.reshape(cell.contour_xy, (-1, 2)) for cell in state.present if cell.field_id == field_id]
+        return self.finders.outline(self.cells.run_of(patient_id).manifest, pixels, field.um_per_px, point_xy, known)
 
     def state(self, patient_id: str, only: str | None = None) -> PatientState:
         """Return the present state of a patient, with every event that is committed; with ``only``, of one reader's.
@@ -308,7 +340,7 @@ class Station:
         LockedError for a signed patient, ConflictError where another reader decided meanwhile; a blinded reader decides
         beside the others, and NotAssignedError is raised for one who adjudicates or takes an adjudication back.
         """
-        if base > (head := self.store.head()).sequence:
+        if not is_blinded and base > (head := self.store.head()).sequence:  # theirs is no number of an event
             refuse_unseen(base, head)
         whole = self._unlocked(patient_id)
         if reader in whole.blinded and any(decision.kind in SETTLING for decision in decisions):
@@ -367,10 +399,7 @@ class Station:
         state = self._unlocked(patient_id)
         chart = self.chart(patient_id, state)
         if lacking := [item for item in checklist(chart) if not item.is_done]:
-            words = load_words()
-            said = "; ".join(item.sentence(words) for item in lacking)
-            message = f"patient {patient_id!r} cannot be signed: {said}"
-            raise ReviewError(message)
+            raise NotReadyError(patient_id, lacking)
         value = signed_value(chart, full_name, self.store.head())
         old = None if not state.signatures else state.signatures[-1].head_hash
         draft = Draft(reader, patient_id, "sign", None, old, value)
@@ -414,4 +443,5 @@ class Station:
             tables=self._bindings[patient_id].tables,
             n_fields=sum(field.failed is None for field in fields),
             vocabulary=self.vocabulary,
+            n_smears=stated_smears(fields),
         )

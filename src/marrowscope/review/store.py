@@ -328,6 +328,8 @@ def _subjects_of(item: Draft | Event) -> set[tuple[str, str]]:
         return {("cells", "")}
     if item.kind == "flag_answered":
         return {("flag", item.new["flag"])}
+    if item.kind == "smears_stated":
+        return {("smears", "")}
     if item.kind == "field_checked":
         return {("field", item.new["field_id"])}
     if item.kind == "comment" and item.new.get("about") is not None and item.cell_id is None:

@@ -14,9 +14,10 @@ import uvicorn
 from marrowscope.review.serve import LOOPBACK
 from marrowscope.review.server import create_app
 from tests.chromium import launched_chromium
+from tests.required import CHROMIUM, module_of
 from tests.review.stations import open_station
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+playwright = module_of(CHROMIUM, "playwright.sync_api", whole_module=True)
 expect = playwright.expect
 expect.set_options(timeout=30_000)
 

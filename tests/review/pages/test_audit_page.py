@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from marrowscope.review.decisions import Decision
+from marrowscope.review.events import Draft
 from marrowscope.review.live_estimate import audit_view
 from marrowscope.review.sign import figures_of
 from tests.review.pages.conftest import Served, expect, saved, serving
-from tests.review.pages.test_gallery_page import kinds, labels
-from tests.review.stations import open_station
+from tests.review.pages.test_gallery_page import cursor, kinds, labels
+from tests.review.stations import READER, open_station
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -128,3 +129,29 @@ def test_a_patient_is_signed_once_everything_is_done_and_amended_with_a_reason(
     page.click("dialog .primary")
     page.wait_for_selector("#standing:not(:has-text('signed'))")
     assert kinds(served)[-1][0] == "amend"
+
+
+def test_an_answer_that_needs_an_adjudication_leads_there_and_the_audit_goes_back(
+    opened: Callable[..., Page], served: Served
+) -> None:
+    station = served.station
+    station.draw("P1", READER)
+    view = audit_view(station.state("P1"))
+    assert view is not None
+    first = view.order[0]
+    station.store.append([Draft(READER, "P1", "assign", None, {"readers": []}, {"readers": ["bo", "cy"]})])
+    for reader, code in (("bo", "N"), ("cy", "R")):
+        station.decide("P1", reader, [Decision("relabel", first, code)], 0, is_blinded=True)
+    page = opened()
+    page.click(".figure.audit button")
+    page.wait_for_selector("body.auditing")
+    assert cursor(page) == first
+    page.keyboard.type("nn")
+    expect(page.locator("#typed")).to_contain_text("blinded readers named")
+    expect(page.locator(".tile.cursor")).to_have_attribute("data-cell", first)
+    link = page.locator("#typed a")
+    expect(link).to_have_text("Adjudication")
+    link.click()
+    page.wait_for_url("**/patients/P1/adjudicate")
+    page.wait_for_selector("body[data-ready]")
+    assert "audit_answer" not in {kind for kind, _ in kinds(served)}

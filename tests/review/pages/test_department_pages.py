@@ -11,6 +11,7 @@ from marrowscope.review.decisions import Decision
 from marrowscope.review.events import Draft
 from marrowscope.review.guard import COOKIE
 from marrowscope.review.sessions import begin_session
+from tests.required import AXE, module_of
 from tests.review.pages.conftest import WAIT_MS, Served, expect, only_from, saved
 
 if TYPE_CHECKING:
@@ -351,7 +352,7 @@ def test_an_admin_begins_at_the_accounts_and_everybody_changes_the_own_password(
 def test_axe_finds_no_serious_or_critical_barrier(
     opened_by: Callable[..., Page], department: Served, lang: str
 ) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    axe = module_of(AXE, "axe_playwright_python.sync_playwright")
 
     def grave(page: Page) -> list[tuple[str, str]]:
         violations = axe.Axe().run(page).response["violations"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import shapely
 
+from marrowscope.review.clicked_outline import ClickedOutline
 from tests.fake_runs import HEIGHT, WIDTH, circle
 from tests.review.pages.conftest import Served, expect, saved
 
@@ -58,6 +59,7 @@ def test_cells_are_added_split_merged_redrawn_and_removed_and_all_of_it_is_undon
 
     page.keyboard.press("i")
     click(page, 150, 150)  # the contour there was refused by a quality rule
+    expect(page.locator("#typed")).to_contain_text("models are not where they were")
     saved(page)
     refused = next(cell for cell in served.station.patient("P1").refused if cell.field_id == FIELD)
     assert last(served).kind == "add"
@@ -115,6 +117,63 @@ def test_cells_are_added_split_merged_redrawn_and_removed_and_all_of_it_is_undon
     for name, cell in frozen.items():
         assert state.cells[name].code is None
         assert np.allclose(state.cells[name].contour_xy, cell.contour_xy, atol=0.01)
+
+
+def test_a_click_takes_what_the_segmenter_finds_there_or_begins_an_outline(
+    opened: Callable[..., Page], served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [
+        ClickedOutline("cell", circle(240, 240, 20)), ClickedOutline("none"), ClickedOutline("known"),
+        ClickedOutline("no_model"),
+    ]  # fmt: skip
+    places: list[tuple[float, float]] = []
+
+    def outline(_manifest: object, _pixels: object, _um: float, place: tuple[float, float], _known: object) -> object:
+        places.append(place)
+        return found.pop(0)
+
+    monkeypatch.setattr(served.station.finders, "outline", outline)
+    page = opened()
+    page.focus("#field")
+    page.select_option("#field", FIELD)
+    page.focus("#grid")
+    page.keyboard.press("g")
+    expect(page.locator(".field-canvas")).to_be_focused()
+    page.keyboard.press("w")
+
+    page.keyboard.press("i")
+    click(page, 240, 240)
+    expect(page.locator("#typed")).to_contain_text("type its code")
+    saved(page)
+    assert last(served).kind == "add"
+    assert last(served).new["outlined_by"] == "segmenter"
+    assert np.allclose(np.reshape(last(served).new["contour_xy"], (-1, 2)), circle(240, 240, 20), atol=0.01)
+    assert places[0] == pytest.approx((240, 240), abs=1.5)
+
+    n_events = served.station.store.head().sequence
+    page.keyboard.press("i")
+    click(page, 300, 300)
+    expect(page.locator("#typed")).to_contain_text("No cell was found there")
+    for x, y in [(340, 300), (340, 340), (300, 340)]:  # the click was the first point of an outline
+        click(page, x, y)
+    page.keyboard.press("Enter")
+    saved(page)
+    assert served.station.store.head().sequence == n_events + 1
+    assert last(served).kind == "add"
+    assert "outlined_by" not in last(served).new
+    corners = [(300, 300), (340, 300), (340, 340), (300, 340)]
+    assert np.allclose(np.reshape(last(served).new["contour_xy"], (-1, 2)), corners, atol=1.5)
+
+    page.keyboard.press("i")
+    click(page, 430, 300)
+    expect(page.locator("#typed")).to_contain_text("outlined already")
+    page.keyboard.press("Escape")
+    page.keyboard.press("i")
+    click(page, 150, 150)  # the contour there was refused by a quality rule
+    expect(page.locator("#typed")).to_contain_text("models are not where they were")
+    saved(page)
+    refused = next(cell for cell in served.station.patient("P1").refused if cell.field_id == FIELD)
+    assert last(served).new["contour_xy"] == refused.contour_xy.ravel().tolist()
 
 
 @pytest.mark.parametrize("kind", ["merge", "add", "split"])

@@ -188,3 +188,13 @@ def test_every_word_that_a_page_asks_for_stands_in_the_catalog_and_is_used() -> 
     known = {key for key in load_strings("en").texts if key.startswith("review.")}
     assert asked - known == set()
     assert {key for key in known - asked if not key.startswith(tuple(begun))} == set()
+
+
+def test_a_reader_says_of_how_many_smears_the_fields_are(opened: Callable[..., Page], served: Served) -> None:
+    page = opened()
+    figure = page.locator(".figure.differential")
+    expect(figure).to_contain_text("smears: unknown")
+    figure.locator("button").click()
+    page.locator("dialog.choose button", has_text="2").click()
+    expect(figure).to_contain_text("smears: 2 of 2 wanted")
+    assert served.station.state("P1").n_smears == 2

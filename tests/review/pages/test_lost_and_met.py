@@ -77,6 +77,47 @@ def test_decisions_wait_while_the_database_is_down_and_are_sent_when_it_is_back(
     expect(page.locator("#problem")).to_be_hidden()
 
 
+def test_a_station_that_keeps_failing_is_left_alone_and_nothing_is_lost(
+    opened: Callable[..., Page], served: Served
+) -> None:
+    page = opened()
+    cell = cursor(page)
+    page.clock.install()
+    asked: list[str] = []
+
+    def fail(route: Route) -> None:
+        asked.append(route.request.method)
+        route.fulfill(status=500, json={"error": "the disk is full"})
+
+    page.route(EVENTS, fail)
+    page.route("**/api/patients/P1/cells", fail)  # what it asks to know whether a lost answer was recorded
+    page.keyboard.type("n1")
+    waits = []
+    for _ in range(60):
+        if page.locator("#saved").get_attribute("data-state") == "stopped":
+            break
+        before = len(asked)
+        waited = 0
+        while len(asked) == before and waited < 200_000:
+            page.clock.run_for(500)
+            waited += 500
+        waits.append(waited)
+    expect(page.locator("#saved")).to_have_attribute("data-state", "stopped")
+    expect(page.locator("#problem")).to_contain_text("failed again and again (the disk is full). 1 decisions are kept")
+    assert len(asked) == 11
+    assert max(waits) >= 60_000  # ever longer pauses
+    n_asked = len(asked)
+    page.clock.run_for(600_000)
+    assert len(asked) == n_asked
+    page.unroute(EVENTS)
+    page.unroute("**/api/patients/P1/cells")
+    assert kinds(served) == []
+    page.locator("#problem button").click()
+    saved(page)
+    assert codes(served)[cell] == "N1"
+    expect(page.locator("#problem")).to_be_hidden()
+
+
 def test_two_pages_of_one_browser_keep_what_each_decided(opened: Callable[..., Page], served: Served) -> None:
     page = opened()
     other = page.context.new_page()

@@ -11,6 +11,7 @@ from marrowscope.review.events import Draft
 from marrowscope.review.live_estimate import audit_view
 from tests.conftest import TWO_PATIENTS
 from tests.fake_runs import write_run
+from tests.required import AXE, module_of
 from tests.review.pages.conftest import Served, expect, serving
 from tests.review.stations import READER, open_station
 
@@ -43,7 +44,7 @@ def served(fake_run: Callable[..., FakeRun], tmp_path: Path) -> Iterator[Served]
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_what_did_not_go_along_is_listed_by_name(opened: Callable[..., Page], served: Served, lang: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    axe = module_of(AXE, "axe_playwright_python.sync_playwright")
     page = opened(lang=lang, bypass_csp=True)
     figure = page.locator(".figure.behind")
     expect(figure).to_contain_text("not carried: 3" if lang == "en" else "未沿用")
@@ -64,3 +65,26 @@ def test_what_did_not_go_along_is_listed_by_name(opened: Callable[..., Page], se
     page.goto(f"{served.address}/patients/P2")
     page.wait_for_selector("body[data-ready]")
     expect(page.locator(".figure.behind")).to_be_hidden()
+
+
+def test_a_decision_about_another_prediction_and_a_withdrawn_review_are_told(
+    opened: Callable[..., Page], served: Served
+) -> None:
+    cells = [cell.cell_id for cell in served.station.patient("P2").frozen]
+    named = [Draft(READER, "P2", "relabel", name, None, "N5", {"category": "N5"}) for name in cells]
+    late = Draft("Bo", "P2", "relabel", cells[0], "N5", "N4", {"category": "N5"})
+    gone = Draft("Cy", "P2", "relabel", "gone", None, "N", {"category": "N"})
+    served.station.store.append([*named, Draft(READER, "P2", "full_review", new=True), late, gone])
+    page = opened("/patients/P2")
+    full = page.locator(".figure.full")
+    expect(full).to_contain_text("no longer stands")
+    expect(full).to_contain_text(f"recorded by {READER}; Bo decided about a cell after it")
+    figure = page.locator(".figure.behind")
+    expect(figure).to_contain_text("about cells of another prediction: 1")
+    figure.locator("button").click()
+    (item,) = page.locator("dialog.behind li").all()
+    expect(item).to_contain_text("decided by Cy")
+    expect(item).to_contain_text("a cell that this prediction does not have")
+    page.keyboard.press("Escape")
+    full.locator("button").click()
+    expect(full).to_contain_text(f"confirmed by {READER}")

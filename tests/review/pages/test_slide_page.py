@@ -11,6 +11,7 @@ import pytest
 from marrowscope.review.decisions import Decision
 from marrowscope.review.events import Draft
 from tests.fake_slide_runs import HEIGHT, RADIUS_PX, UM_PER_PX, WIDTH, SlideRun, make_slide_run
+from tests.required import AXE, module_of
 from tests.review.pages.conftest import Served, expect, serving
 from tests.review.stations import READER, open_station
 
@@ -279,7 +280,7 @@ def test_a_blinded_reader_sees_outlines_without_the_color_of_a_call(
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_axe_finds_no_serious_barrier_on_a_slide(opened: Callable[..., Page], lang: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    axe = module_of(AXE, "axe_playwright_python.sync_playwright")
     page = opened("/slides/P1", lang=lang, bypass_csp=True)
     violations = axe.Axe().run(page).response["violations"]
     serious = [item for item in violations if item["impact"] in {"serious", "critical"}]

@@ -8,6 +8,7 @@ import pytest
 
 from marrowscope.review.accounts import add_account
 from marrowscope.review.decisions import Decision
+from tests.required import AXE, module_of
 from tests.review.pages.conftest import Served, expect
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def test_whoever_entered_with_a_password_leaves_by_a_button(opened: Callable[...
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_axe_finds_no_serious_or_critical_barrier(opened: Callable[..., Page], lang: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    axe = module_of(AXE, "axe_playwright_python.sync_playwright")
 
     def grave(page: Page) -> list[tuple[str, str]]:
         violations = axe.Axe().run(page).response["violations"]

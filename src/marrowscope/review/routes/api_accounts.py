@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from marrowscope.review.events import Event, Kind
-    from marrowscope.review.fold import PatientState
+    from marrowscope.review.patient_state import PatientState
 
 router = APIRouter()
 _EVENTS_AT_ONCE = 1000
 _EVERYBODYS: frozenset[Kind] = frozenset({"assign", "bind"})
-_OWN: frozenset[Kind] = frozenset({"open", "comment", "field_checked", "flag_answered", "full_review"})
+_OWN: frozenset[Kind] = frozenset({"open", "comment", "field_checked", "flag_answered", "full_review", "smears_stated"})
 """Kinds of event that a blinded reader sees: everybody's, and the reader's own."""
 
 

@@ -11,7 +11,6 @@ from pydantic import Field
 
 from marrowscope.review.decisions import Decision
 from marrowscope.review.events import SETTLING
-from marrowscope.review.fold import misplaced_sentence
 from marrowscope.review.guard import DECIDE, SEE, RefusedError, station_of
 from marrowscope.review.live_estimate import hidden_cells
 from marrowscope.review.routes.sent_values import EventNumber, SentValue, acknowledged
@@ -19,7 +18,7 @@ from marrowscope.review.sessions import Session
 
 if TYPE_CHECKING:
     from marrowscope.review.events import Event
-    from marrowscope.review.fold import PatientState, ReviewedCell
+    from marrowscope.review.patient_state import ReviewedCell
     from marrowscope.review.station import SeenState
 
 router = APIRouter()
@@ -48,7 +47,7 @@ def cells(request: Request, patient_id: str, session: Annotated[Session, Depends
     seen = station.seen_by(patient_id, session)
     station.progress.is_here(patient_id, session.reader)
     columns = _columns(list(seen.state.cells.values()), _hidden(seen))
-    return {"patient_id": patient_id, "blinded": seen.is_blinded, **_state(seen.state), **columns}
+    return {"patient_id": patient_id, "blinded": seen.is_blinded, **_state(seen), **columns}
 
 
 @router.get("/api/patients/{patient_id}/fields")
@@ -106,6 +105,26 @@ def field_contours(
     }
 
 
+class SentClick(SentValue):
+    """A place of a field, in its pixels."""
+
+    field_id: str
+    x: Annotated[float, Field(allow_inf_nan=False)]
+    y: Annotated[float, Field(allow_inf_nan=False)]
+
+
+@router.post("/api/patients/{patient_id}/outline")
+def outline(
+    request: Request, patient_id: str, sent: Annotated[SentClick, Body()], session: Annotated[Session, Depends(DECIDE)]
+) -> dict[str, Any]:
+    """Return the segmenter's contour at a click; nothing is recorded. ``found`` says why there is none."""
+    station = station_of(request)
+    state = station.seen_by(patient_id, session).state
+    found = station.outline_at(patient_id, sent.field_id, (sent.x, sent.y), state)
+    contour = None if found.contour_xy is None else _rounded(tuple(found.contour_xy.ravel().tolist()))
+    return {"found": found.found, "contour_xy": contour}
+
+
 @router.post("/api/patients/{patient_id}/events")
 def decide(
     request: Request,
@@ -121,8 +140,12 @@ def decide(
     is_blinded = station.seen_by(patient_id, session).is_blinded
     appended = station.decide(patient_id, session.reader, decisions, sent.base, is_blinded=is_blinded)
     station.progress.is_here(patient_id, session.reader)
+    if is_blinded:  # the head of the chain moves with whatever others record
+        said = {"sequence": station.seen_by(patient_id, session).sequence, "head": None}
+    else:
+        said = acknowledged(appended)
     return {
-        **acknowledged(appended),
+        **said,
         "conflicts": [],
         "cell_ids": [event.cell_id for event in appended.events],
     }
@@ -133,20 +156,24 @@ def _hidden(seen: SeenState) -> frozenset[str]:
     return frozenset(seen.state.cells) if seen.is_blinded else hidden_cells(seen.state)
 
 
-def _state(state: PatientState) -> dict[str, Any]:
+def _state(seen: SeenState) -> dict[str, Any]:
+    state = seen.state
     return {
-        "sequence": state.sequence,
+        "sequence": seen.sequence,
         "is_locked": state.is_locked,
+        "n_smears": state.n_smears,
         "full_review_by": state.full_review_by,
         "full_review_withdrawn": state.full_review_withdrawn,
-        "misplaced": [misplaced_sentence(event) for event in state.misplaced],
+        "misplaced": [
+            {"kind": event.kind, "reader": event.reader, "time_utc": event.time_utc, "cell_id": event.cell_id}
+            for event in state.misplaced
+        ],
         "fields_checked": dict(state.fields_checked),
         "flags_answered": dict(state.flags_answered),
         "not_carried": [_not_carried(event) for event in state.not_carried],
         "left_behind": [asdict(item) for item in state.left_behind],
         "comments": [
             {
-                "sequence": comment.sequence,
                 "reader": comment.reader,
                 "time_utc": comment.time_utc,
                 "cell_id": comment.cell_id,

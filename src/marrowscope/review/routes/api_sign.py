@@ -11,8 +11,8 @@ from pydantic import Field
 from marrowscope.errors import DependencyError
 from marrowscope.report.words import load_words
 from marrowscope.review.accounts import utc_now
-from marrowscope.review.fold import Signature
 from marrowscope.review.guard import SEE, SIGN, RefusedError, unblinded
+from marrowscope.review.patient_state import Signature
 from marrowscope.review.routes.sent_values import EventNumber, SentValue, acknowledged
 from marrowscope.review.sessions import Session
 from marrowscope.review.sign import checklist, preliminary_value

@@ -94,6 +94,7 @@ def patient_page(request: Request, patient_id: str, session: Annotated[Session, 
         "reader": session.reader,
         "may_decide": "decide" in session.permissions,
         "may_sign": "sign" in session.permissions,
+        "may_adjudicate": "sign" in session.permissions and session.reader not in station.state(patient_id).blinded,
         "patient": _patient(row, load_strings(language_of(request)), is_blinded=is_blinded),
         "colors": category_colors(station),
         "station": next((event.hash for event in station.store.events("")), ""),  # names the database

@@ -17,15 +17,25 @@ export class AuditMode {
         await this.desk.reload(); // the calls of its cells are hidden from now on
         audit = await read(`${this.desk.address}/audit`);
       }
-      this.audit = audit;
-      this.isOn = true;
-      this.answered = new Set(audit.cells.filter((cell) => cell.answered).map((cell) => cell.cell_id));
-      this.next = audit.next;
-      this.show(audit.cells.map((cell) => this.desk.cells.index.get(cell.cell_id)), audit.next);
+      this.#take(audit);
       this.tell("review.audit.how");
     } catch (error) {
       this.tell("review.refused", { why: error.message });
     }
+  }
+
+  #take(audit) {
+    this.audit = audit;
+    this.isOn = true;
+    this.answered = new Set(audit.cells.filter((cell) => cell.answered).map((cell) => cell.cell_id));
+    this.next = audit.next;
+    this.show(audit.cells.map((cell) => this.desk.cells.index.get(cell.cell_id)), audit.next);
+  }
+
+  /** Go on where the station stands: it refused an answer, and the next cell is that one again. */
+  async again() {
+    const audit = await read(`${this.desk.address}/audit`).catch(() => null);
+    if (audit?.drawn) this.#take(audit);
   }
 
   async end() {

@@ -2,7 +2,7 @@
 // at once, sent, and marked until the station has it on disk.
 import { Cells, box } from "./cells.js";
 import { Outbox } from "./outbox.js";
-import { data, kept } from "./page_data.js";
+import { data, kept, t } from "./page_data.js";
 import { addressOf, read, send } from "./station.js";
 
 const LOOK_AGAIN_MS = 20_000, LOOK_AGAIN_LARGE_MS = 60_000, LARGE = 3000;
@@ -166,8 +166,10 @@ export class Desk extends EventTarget {
   async #refused(item, error) {
     this.outbox.drop(item);
     this.#forget(item);
-    this.tell("review.refused", { why: error.message });
+    const link = error.body.adjudicate && data.may_adjudicate ? { href: `/patients/${encodeURIComponent(this.patientId)}/adjudicate`, text: t("review.adjudicate") } : null;
+    this.tell("review.refused", { why: error.message }, link);
     await this.reload();
+    this.dispatchEvent(new Event("refused"));
   }
 
   async #met(item, conflicts) {
@@ -222,6 +224,7 @@ export class Desk extends EventTarget {
       if (kind === "merge") return Boolean(found(state, value.contour_xy, DRAWN.merge)) && value.cells.every((name) => state.removed[at.get(name)] === "merge");
       if (kind === "field_checked") return state.fields_checked[value.field_id] === data.reader;
       if (kind === "full_review") return state.full_review_by === (value === false ? null : data.reader);
+      if (kind === "smears_stated") return state.n_smears === value.n;
       if (kind === "flag_answered") return state.flags_answered[value.flag] === value.answer;
       if (kind === "comment") return state.comments.some((comment) => comment.text === value.text && comment.reader === data.reader);
       return false;

@@ -93,7 +93,7 @@ export function notes(desk, currentId, send) {
   dialog.addEventListener("close", () => desk.removeEventListener("cells", draw));
 }
 
-/** What could not go along to a new prediction, by name, and why. */
+/** What could not go along to a new prediction, or is about the cells of another one, by name, and why. */
 export function behind({ state, cells }, fields) {
   const item = (what, why) => make("li", {}, make("b", {}, what), make("small", {}, why));
   const left = state.left_behind.map(({ kind, readers, n, of }) => item(t(`review.behind.${kind}`, { n, of, readers: readers.join(", ") }), t(`review.behind.${kind}.why`)));
@@ -102,7 +102,9 @@ export function behind({ state, cells }, fields) {
     const where = t("review.behind.where", { field: fields.byId.get(field)?.name ?? field.split("/").at(-1) });
     return item([what, reader && t("review.decided_by", { reader })].filter(Boolean).join(", "), `${where} ${t(`review.behind.${reason}`)}`);
   });
-  open(t("review.behind.title"), "behind", make("p", { class: "soft" }, t("review.behind.how")), make("ul", { class: "checklist" }, ...left, ...decisions));
+  const misplaced = state.misplaced.map(({ kind, reader, time_utc: time }) =>
+    item([t(`review.kind_of.${kind}`), t("review.decided_by", { reader }), new Date(time).toLocaleString(data.language)].join(", "), t("review.behind.misplaced.why")));
+  open(t("review.behind.title"), "behind", make("p", { class: "soft" }, t("review.behind.how")), make("ul", { class: "checklist" }, ...left, ...decisions, ...misplaced));
 }
 
 export function choose(title, choices) {

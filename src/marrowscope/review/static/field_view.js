@@ -2,6 +2,7 @@
 import { area, contains, cut, overlap, thin, tidy } from "./outlines.js";
 import { data, make, selectOf, t } from "./page_data.js";
 import { spoken } from "./gallery.js";
+import { send } from "./station.js";
 
 const CLOSE_UP = 5.5, LARGEST = 20, OVERLAPS = 0.1;
 const DRAG_PX = 4, LEAST_POINTS = 3, LEAST_AREA_UM2 = 5, LEAST_AREA_PX = 60;
@@ -389,7 +390,16 @@ export class FieldView extends EventTarget {
     if (this.field) this.dispatchEvent(new Event("moved"));
   }
 
+  /** Keep a key that comes before the answer to a click: it is about the cell that the answer brings. */
+  #holds(key, { shiftKey }) {
+    if (!this.held) return false;
+    if (key === "Escape") this.held = null;
+    else this.held.push({ key, shiftKey, bubbles: true, cancelable: true });
+    return key !== "Escape";
+  }
+
   key(key, event) {
+    if (this.#holds(key, event)) return true;
     const arrow = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[key];
     if (arrow) {
       if (event.shiftKey) this.pan(0.15 * arrow[0], 0.15 * arrow[1]);
@@ -467,15 +477,37 @@ export class FieldView extends EventTarget {
       this.#moved();
       return;
     }
-    if (this.tool === "add" && !this.line.length) {
-      const refused = (this.shapes?.refused ?? []).filter((shape) => contains(shape.contour_xy, point.x, point.y)).sort((a, b) => area(a.contour_xy) - area(b.contour_xy))[0];
-      if (refused) return this.#add(refused.contour_xy);
-    }
+    if (this.tool === "add" && !this.line.length && !this.held) this.#ask(point);
     const closes = this.line.length >= 2 * LEAST_POINTS && Math.hypot(this.line[0] - point.x, this.line[1] - point.y) * this.scale < 9;
     if (closes) return this.#finish();
     this.line.push(point.x, point.y);
     if (this.tool === "split" && this.line.length >= 4 && this.#cut()) return;
     this.draw();
+  }
+
+  /** Ask the segmenter what lies under a click. The click also begins an outline: one that goes on wants no answer. */
+  async #ask(point) {
+    const [fieldId, line] = [this.fieldId, this.line];
+    const isAwaited = () => this.tool === "add" && this.fieldId === fieldId && this.line === line && line.length === 2;
+    this.tell("review.outline.asked");
+    this.held = [];
+    let answer = { found: "no_answer" };
+    try {
+      answer = await send(`${this.desk.address}/outline`, { field_id: fieldId, x: point.x, y: point.y });
+    } catch {
+      // the station is not reached, or refuses: a decision that follows says why
+    }
+    if (isAwaited()) this.#answered(point, answer);
+    const keys = this.held ?? [];
+    this.held = null;
+    for (const key of keys) this.canvas.dispatchEvent(new KeyboardEvent("keydown", key));
+  }
+
+  #answered(point, { found, contour_xy: contour }) {
+    if (found === "cell") return this.#add(contour, "segmenter");
+    const refused = (this.shapes?.refused ?? []).filter((shape) => contains(shape.contour_xy, point.x, point.y)).sort((a, b) => area(a.contour_xy) - area(b.contour_xy))[0];
+    if (refused) this.#add(refused.contour_xy, "segmenter", ["no_model", "no_picture"].includes(found) ? `review.added_${found}` : "review.added");
+    else this.tell(`review.outline.${found}`);
   }
 
   #inside(line) {
@@ -505,10 +537,11 @@ export class FieldView extends EventTarget {
     this.draw();
   }
 
-  #add(contour) {
+  #add(contour, outlinedBy = null, sentence = "review.added") {
     const name = `new-${crypto.randomUUID()}`;
-    if (!this.desk.decide([{ kind: "add", cell_id: name, new: { field_id: this.fieldId, contour_xy: contour } }], "add")) return;
-    this.#made(name, "review.added");
+    const value = { field_id: this.fieldId, contour_xy: contour, ...(outlinedBy ? { outlined_by: outlinedBy } : {}) };
+    if (!this.desk.decide([{ kind: "add", cell_id: name, new: value }], "add")) return;
+    this.#made(name, sentence);
   }
 
   #redraw(contour) {

@@ -5,6 +5,7 @@ import { kept } from "./page_data.js";
 import { LostError } from "./station.js";
 
 const FIRST_WAIT_MS = 500, LONGEST_WAIT_MS = 15_000;
+const LONGEST_WAIT_FAILED_MS = 120_000, MOST_FAILED = 10; // a station that answers with a failure: six minutes in all
 
 const A_PAGE = /^[0-9a-f-]{36}$/;
 const locks = navigator.locks ?? { request: async (_name, ...rest) => rest.at(-1)({}) };
@@ -27,6 +28,7 @@ export class Outbox extends EventTarget {
     this.state = "saved";
     this.isKept = true;
     this.wait = FIRST_WAIT_MS;
+    this.nFailed = 0; // answers of 5xx in a row
     this.asked = new Set([this.key]);
     locks.request(this.key, () => new Promise(() => {})); // until this page is closed
     addEventListener("storage", (event) => this.#inherit(kept.name(event.key)));
@@ -86,6 +88,12 @@ export class Outbox extends EventTarget {
     this.run();
   }
 
+  /** Begin anew after the station failed again and again. */
+  again() {
+    this.#answered();
+    this.now();
+  }
+
   async run() {
     if (this.running || this.timer) return;
     this.running = true;
@@ -107,12 +115,13 @@ export class Outbox extends EventTarget {
       item.unsure = false;
       this.#say("saving");
       const answer = known ?? (await this.post(item.base, item.events.map(this.#named)));
-      this.wait = FIRST_WAIT_MS;
+      this.#answered();
       await this.accepted(item, answer);
       return true;
     } catch (error) {
       if (isLost(error)) return this.#later(error, item);
       if (error.status === undefined) throw error;
+      this.#answered();
       this.#say("asking", error.message);
       try {
         if (error.body.conflicts?.length) await this.met(item, error.body.conflicts);
@@ -125,13 +134,26 @@ export class Outbox extends EventTarget {
     }
   }
 
-  /** Try again after a while: nothing was refused. */
+  #answered() {
+    this.wait = FIRST_WAIT_MS;
+    this.nFailed = 0;
+  }
+
+  /**
+   * Try again after a while: nothing was refused. A lost connection is tried for as long as it takes; a station that
+   * keeps failing is left alone after MOST_FAILED answers, until somebody asks for another try or decides again.
+   */
   #later(error, item) {
     item.unsure ||= error instanceof LostError;
     this.isDown = error.status === 503;
+    this.nFailed = error.status >= 500 ? this.nFailed + 1 : 0;
+    if (this.nFailed > MOST_FAILED) {
+      this.#say("stopped", error.message);
+      return false;
+    }
     this.#say(error.status === 401 ? "left" : "offline", error.message);
     this.timer = setTimeout(() => { this.timer = null; this.run(); }, this.wait);
-    this.wait = Math.min(this.wait * 2, LONGEST_WAIT_MS);
+    this.wait = Math.min(this.wait * 2, this.nFailed ? LONGEST_WAIT_FAILED_MS : LONGEST_WAIT_MS);
     return false;
   }
 

@@ -23,7 +23,7 @@ const vocabulary = await read("/api/vocabulary");
 const hotkeys = new Hotkeys(vocabulary);
 const desk = new Desk(data.patient.patient_id, vocabulary, {
   ask: (conflicts, events) => dialogs.conflict(conflicts, events, desk, desk.outbox.real),
-  tell: (key, values) => tell(t(key, values)),
+  tell: (key, values, link) => tell(t(key, values), link),
 });
 const cells = desk.cells;
 const fields = new Fields(desk);
@@ -79,6 +79,7 @@ desk.addEventListener("cells", () => {
   strip.later();
 });
 desk.addEventListener("recorded", () => strip.later());
+desk.addEventListener("refused", () => { if (audit.isOn) audit.again(); });
 gallery.addEventListener("moved", panelSoon);
 gallery.addEventListener("open", () => toggleField(true));
 side.addEventListener("view", async () => {

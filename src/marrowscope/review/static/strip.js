@@ -1,5 +1,6 @@
 // The strip of figures: the machine's count, what is confirmed by eye, progress, and the estimates of the station.
 // Only what the station gives as an estimate is shown as one; counts of reviewed cells are counts.
+import { choose } from "./dialogs.js";
 import { data, make, percent, t } from "./page_data.js";
 import { RefusedError, read } from "./station.js";
 
@@ -20,6 +21,8 @@ export class Strip {
     this.parts.reviewed.box.append(this.bar);
     this.button = make("button", { class: "quiet", onclick: () => this.fullReview() });
     this.parts.full.box.append(this.button);
+    this.smears = make("button", { class: "quiet", "aria-haspopup": "dialog", onclick: () => this.#stateSmears() }, t("review.smears.state"));
+    this.parts.differential.box.append(this.smears);
     this.auditButton = make("button", { class: "quiet", onclick: () => audit() });
     this.parts.audit.box.append(this.auditButton);
     this.parts.behind.box.append(make("button", { class: "quiet", "aria-haspopup": "dialog", onclick: () => behind() }, t("review.behind.show")));
@@ -60,19 +63,22 @@ export class Strip {
     this.#set("confirmed", named ? count(cblc, countable) : null, t("review.figure.confirmed_why"));
     const progress = this.estimate.progress;
     const [x, wanted] = [progress?.n ?? ndc, progress?.wanted ?? WANTED];
-    this.#set("differential", t("review.n_of_n", { x, n: wanted }), t("review.figure.differential_why"));
+    this.#set("differential", t("review.n_of_n", { x, n: wanted }), [t("review.figure.differential_why"), progress && smears(progress)].filter(Boolean).join("; "));
+    this.smears.hidden = this.desk.isLocked || !progress;
     this.parts.differential.box.title = (progress?.categories ?? []).map(({ category, x: cells, share }) =>
       t("review.figure.category", { category: data.words[`category.${category}`] ?? category, x: cells, limits: limits(share) })).join("\n");
     this.#audit(this.estimate.audit, unnamed);
-    const by = this.desk.state.full_review_by, full = this.estimate.full?.ratio ?? null;
+    const by = this.desk.state.full_review_by, withdrawn = this.desk.state.full_review_withdrawn, full = this.estimate.full?.ratio ?? null;
     const isComplete = n > 0 && named === n;
-    this.#set("full", by ? (full ? `${count(full.x, full.n)} · ${limits(full.fields)}` : count(cblc, countable)) : isComplete ? count(cblc, countable) : null,
-      by ? [t("review.confirmed_by", { reader: by }), found(full)].filter(Boolean).join("; ") : "");
+    this.#set("full", by ? (full ? `${count(full.x, full.n)} · ${limits(full.fields)}` : count(cblc, countable)) : withdrawn ? t("review.full_review_withdrawn") : isComplete ? count(cblc, countable) : null,
+      by ? [t("review.confirmed_by", { reader: by }), found(full)].filter(Boolean).join("; ") : withdrawn ? t("review.full_review_withdrawn_why", { reader: withdrawn[0], other: withdrawn[1] }) : "");
     this.parts.full.box.title = full ? t("review.figure.smear", { limits: limits(full.smear) }) : "";
     this.button.textContent = t(by ? "review.full_review_back" : "review.full_review");
     this.button.hidden = this.desk.isLocked || !isComplete && !by;
-    const { not_carried: decisions, left_behind: left } = this.desk.state;
-    this.#set("behind", decisions.length + left.length ? t("review.behind.n", { n: decisions.length + left.length }) : null, "");
+    const { not_carried: decisions, left_behind: left, misplaced } = this.desk.state;
+    const nLeft = decisions.length + left.length;
+    const said = [nLeft && t("review.behind.n", { n: nLeft }), misplaced.length && t("review.behind.n_misplaced", { n: misplaced.length })];
+    this.#set("behind", said.some(Boolean) ? said.filter(Boolean).join("; ") : null, "");
   }
 
   /** The audit: hidden where the station knows none; an estimate only once a look is complete. `unnamed` cells may be drawn. */
@@ -88,6 +94,13 @@ export class Strip {
     this.auditButton.textContent = t(audit ? "review.audit.go_on" : "review.audit.draw");
   }
 
+  /** A reader says of how many smears the fields are: a photograph does not state it. */
+  async #stateSmears() {
+    const n = await choose(t("review.smears.title"), [1, 2, 3, 4].map((number) => [number, String(number)]).concat([["unknown", t("review.smears.unknown")]]));
+    if (n === null || !this.desk.decide([{ kind: "smears_stated", cell_id: null, new: { n: n === "unknown" ? null : n } }], "smears_stated")) return;
+    this.later();
+  }
+
   #set(name, value, remark) {
     const part = this.parts[name];
     part.box.hidden = value === null || value === undefined;
@@ -97,6 +110,8 @@ export class Strip {
 }
 
 const count = (x, n) => t("review.x_cblc_of_n", { x, n });
+
+const smears = ({ n_smears: n, wanted_smears: wanted }) => (n === null ? t("review.smears.none") : t("review.smears.n", { n, wanted }));
 
 const limits = (interval) => `${percent(interval.lower, 1)}–${percent(interval.upper, 1)}`;
 

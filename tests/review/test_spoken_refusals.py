@@ -1,0 +1,126 @@
+"""What the station refuses comes in the language of the page, and no sentence that a page can meet is forgotten."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import marrowscope.review
+from marrowscope.report.strings import load_strings
+from marrowscope.review.spoken_refusals import PREFIX, recognized, refusal
+from tests.review.stations import READER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.review.stations import Browser
+
+REVIEW = Path(marrowscope.review.__file__).parent
+SAYING = (
+    "accounts.py", "decisions.py", "guard.py", "server.py", "sign.py", "single_sign_on.py", "station.py", "store.py",
+    *sorted(f"routes/{path.name}" for path in (REVIEW / "routes").glob("*.py")),
+)  # fmt: skip
+"""Modules whose sentences reach a browser."""
+
+NOBODY_MEETS = (
+    "found a decision of kind",  # no page sends what these refuse: somebody else's program does
+    "found parts ",
+    "found a part ",
+    "found cells 3, expected",
+    "found number of smears 3, expected",
+    "found about ",
+    "found 3, expected 3; nothing",
+    "found 3 with 3, expected an object",
+    "found code 3, expected a code",
+    "found field 3, expected a field of this patient that could be read",
+    "found a request for host",
+    "found a request without length",
+    "found a form of too many fields",
+    "the log has 3",
+    "patient 3, slide 3: 3",
+)
+VALUE = "3"
+
+
+def said_in(path: Path) -> Iterator[str]:
+    """Give the sentences that a module makes, with VALUE for what stands in them."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            if node.targets[0].id in {"message", "sentence"}:
+                yield from filter(None, [words(node.value)])
+        elif isinstance(node, ast.Call):
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            if name == "_refuse" and isinstance(node.func, ast.Name):
+                found, expected = (words(item) or VALUE for item in node.args)
+                yield f"found {found}, expected {expected}; nothing was recorded"
+            elif name.endswith("Error") or name in {"_said", "__init__"}:
+                yield from (text for item in node.args if (text := words(item)) and " " in text)
+        elif isinstance(node, ast.Return) and path.name == "store.py" and " " in (text := words(node.value) or ""):
+            yield text
+
+
+def words(node: ast.expr | None) -> str | None:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        parts = (part.value if isinstance(part, ast.Constant) else VALUE for part in node.values)
+        return "".join(str(part) for part in parts)
+    return None
+
+
+SENTENCES = sorted({(name, text) for name in SAYING for text in said_in(REVIEW / name)})
+NEEDED = [(name, text) for name, text in SENTENCES if not text.startswith(NOBODY_MEETS)]
+
+
+def test_the_sentences_are_found() -> None:
+    assert len(NEEDED) > 70
+    assert all(any(text.startswith(start) for _, text in SENTENCES) for start in NOBODY_MEETS)
+
+
+@pytest.mark.parametrize("text", sorted({text for _, text in NEEDED}))
+def test_a_sentence_has_its_translation(text: str) -> None:
+    filled = text.replace("found 3, expected none before", "found decisions, expected none before")
+    filled = filled.replace("found 3, expected one audit of", "found 2 looks spent, expected one audit of")
+    assert recognized(filled) is not None, f"add {text!r} to the catalog under refusal.*, or to NOBODY_MEETS"
+    translated = refusal(filled, "zh")
+    assert any("\u4e00" <= letter <= "\u9fff" for letter in translated)
+    assert refusal(filled, "en") == filled
+
+
+def test_every_translation_is_of_a_sentence_that_is_said() -> None:
+    known = {found[0] for name in (*SAYING, "routes/served_images.py") for text in said_in(REVIEW / name)
+             if (found := recognized(text))}  # fmt: skip
+    known |= {f"{PREFIX}{key}" for key in ("audit_spent", "audit_second", "assign_decisions", "assign_audit")}
+    known |= {f"{PREFIX}{key}" for key in ("image_not_found", "image_changed", "image_unreadable", "run_files")}
+    assert {key for key in load_strings("en").texts if key.startswith(PREFIX)} - known == set()
+
+
+def test_values_and_counts_stand_in_the_translation() -> None:
+    sentence = (
+        "patient 'P1': found 12 cells without a name, expected 50 or more to draw from; name them all and confirm a "
+        "full review instead"
+    )
+    translated = refusal(sentence, "zh")
+    assert translated.startswith("患者 P1")
+    assert "只有 12 个未命名的细胞" in translated
+    assert "至少需要 50 个" in translated
+    assert refusal("what nobody translated", "zh") == "what nobody translated"
+
+
+def test_a_chinese_page_is_refused_in_chinese(browser: Browser) -> None:
+    event = {"kind": "restore", "cell_id": browser.json("/api/patients/P1/cells")["cell_id"][0]}
+    assert browser.decide("P1", event).json()["error"].endswith("expected a removed cell; nothing was recorded")
+    browser.client.cookies.set("marrowscope_language", "zh")
+    refused = browser.decide("P1", event)
+    assert refused.status_code == 400
+    assert refused.json()["error"].endswith("未作记录")
+    state = browser.json("/api/patients/P1/cells")
+    lacking = browser.post("/api/patients/P1/sign", {"base": state["sequence"]})
+    assert lacking.json()["error"].startswith("患者 P1 不能签发")
+    assert "cell" not in lacking.json()["error"]
+    assert READER not in lacking.json()["error"]
+    browser.csrf = "another"
+    assert "X-CSRF-Token" in browser.decide("P1", event, base=0).json()["error"]  # by which a page knows to ask again
