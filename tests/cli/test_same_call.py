@@ -11,7 +11,10 @@ import pytest
 from marrowscope import disk
 from marrowscope.cli import same_call
 from marrowscope.cli.main import app, main
+from marrowscope.disk import mark_folder
 from marrowscope.errors import RunError
+from marrowscope.review.decisions import Decision
+from tests.review.stations import open_station
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,18 +22,17 @@ if TYPE_CHECKING:
 
     import typer
 
+    from tests.fake_runs import FakeRun
+
 NOT_ONCE = {
     "report.report": "makes its pages anew, into the run too",
     "reproduce.reproduce": "has a journal of its steps",
     "train_classifier.classifier": "goes on with --resume",
     "train.segmenter": "goes on with --resume",
     "cohort_folds.folds": "writes one file, anew",
-    "review.start": "a review changes without a trace in its options",
-    "review.backup": "see review.start",
-    "review.restore": "see review.start",
-    "review.export": "see review.start",
-    "review.agreement": "see review.start",
-    "review.rates": "see review.start",
+    "review.start": "goes on in its database",
+    "review.backup": "compares the database that is there",
+    "review.restore": "compares the database that is there",
 }
 """Commands with --out whose same call is not ended at once, and why."""
 
@@ -169,3 +171,42 @@ def test_a_folder_that_was_being_filled_is_replaced_without_a_word_and_foreign_f
     (out / "notes.txt").touch()
     with pytest.raises(RunError, match=r"It contains notes\.txt; move them away"):
         disk.refuse_foreign_folder(out, "evaluation", overwrite=True)
+
+
+def test_what_is_read_of_a_review_is_made_once_until_something_is_recorded(
+    fake_run: Callable[..., FakeRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_folder, review, out = fake_run().folder, tmp_path / "review", tmp_path / "corrected"
+    station = open_station(run_folder, review / "review.sqlite")
+    cell_id = station.patient("P1").frozen[0].cell_id
+    station.decide("P1", "Ada", [Decision("relabel", cell_id, "N1")], station.store.head().sequence)
+    station.close()
+    for db in (review, review / "review.sqlite"):
+        words = ("review", "export", db, run_folder, "--out", out / db.name)
+        assert run(*words) == 0
+        made = contents(out / db.name)
+        capsys.readouterr()
+        for name in ("review.sqlite-shm", "review.sqlite-wal"):  # as a reader leaves them that was killed
+            (review / name).touch()
+        assert run(*words) == 0
+        assert "already complete" in capsys.readouterr().out
+        assert contents(out / db.name) == made
+        station = open_station(run_folder, review / "review.sqlite")
+        station.decide("P1", "Ada", [Decision("relabel", cell_id, "N2")], station.store.head().sequence)
+        assert (review / "review.sqlite-wal").stat().st_size > 0, "the decision is in the journal alone"
+        assert run(*words) == 2
+        assert "expected a new or empty folder" in capsys.readouterr().err
+        station.close()
+
+
+def test_a_review_in_postgresql_has_no_time_of_change_and_is_read_anew(tmp_path: Path) -> None:
+    calls = []
+
+    def command(**_: object) -> None:
+        calls.append(same_call.digest_of_call("x", {}))
+        mark_folder(tmp_path / "out", "cohort")
+
+    (tmp_path / "out").mkdir()
+    for _ in range(2):
+        same_call.done_once(command)(db="postgresql+psycopg://ada@localhost/review", out=tmp_path / "out")
+    assert len(calls) == 2

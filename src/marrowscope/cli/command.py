@@ -52,7 +52,8 @@ def add_command(
 
     ``writes_into_input`` is for a command that may write inside the folder it reads. ``makes_a_folder`` is for one
     whose ``out`` is a folder that is marked when it is complete, and that follows from its options and the files it
-    reads: the same call is then made once. A review changes without a trace in these, so its commands are not.
+    reads: the same call is then made once, but where it reads a review in PostgreSQL. A station changes what it writes
+    without a trace in these, so its commands with a database in ``out`` are not.
     ``addresses`` are the parameters that may be addresses of an object store, and what is copied of each; ``out`` may
     be one too then.
     """

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _PLACE = "out"
 """The option that names the folder to make; a folder that was moved is still the same result."""
+_JOURNAL, _INDEX = ".sqlite-wal", ".sqlite-shm"
 _NOT_OF_THE_RESULT = frozenset({_PLACE, "as_json", "processes", "threads", "workers"})
 
 
@@ -34,7 +35,7 @@ def done_once(command: Callable[_P, None]) -> Callable[_P, None]:
     @wraps(command)
     def once(*args: _P.args, **kwargs: _P.kwargs) -> None:
         out = kwargs.get(_PLACE)
-        if not isinstance(out, Path):
+        if not isinstance(out, Path) or "://" in str(kwargs.get("db")):  # what is in PostgreSQL has no time of change
             command(*args, **kwargs)
             return
         from marrowscope.disk import call_known_as, result_of
@@ -95,11 +96,22 @@ def _files(path: Path) -> Iterator[tuple[str, int, int]]:
     yield shown(path.absolute()), 0, 0
     if path.is_file():
         yield _facts(path)
+        journal = path.with_name(f"{path.stem}{_JOURNAL}")
+        if journal.exists() and not _is_left_by_sqlite(journal):
+            yield _facts(journal)
     for folder, inner, names in os.walk(path):
         inner.sort()
         for name in sorted(names):
-            if not name.endswith(LOCK_SUFFIX):
+            if not name.endswith(LOCK_SUFFIX) and not _is_left_by_sqlite(Path(folder, name)):
                 yield _facts(Path(folder, name))
+
+
+def _is_left_by_sqlite(path: Path) -> bool:
+    """Say whether a file is one that SQLite makes beside a database to read it, and that holds nothing of it."""
+    try:
+        return path.name.endswith(_INDEX) or (path.name.endswith(_JOURNAL) and path.stat().st_size == 0)
+    except OSError:
+        return True  # removed meanwhile
 
 
 def _facts(path: Path) -> tuple[str, int, int]:
