@@ -18,8 +18,6 @@ import argparse
 import json
 import os
 import re
-
-import shutil
 import signal
 import subprocess
 import sys
@@ -82,7 +80,9 @@ class Trials:
         is_killed = "control group" in trial and code in _KILLED
         n_sentences = said.count("Error: ")
         is_said = n_sentences == 1 or is_killed or (n_sentences == 0 and _MEMORY in said)
-        clean = met and TRACEBACK not in said and is_said and not _DAMAGE.search(said) and (0 <= code != _HUNG or is_killed)
+        clean = (
+            met and TRACEBACK not in said and is_said and not _DAMAGE.search(said) and (0 <= code != _HUNG or is_killed)
+        )
         is_whole = whole and again == self._call.exit_code
         row = {"trial": trial, "met": met, "clean": clean, "traceback": TRACEBACK in said, "whole_after": is_whole}
         bad = (met and not clean) or not is_whole
@@ -193,7 +193,9 @@ def main() -> None:
         for name in arguments.only or (COMMANDS if limit != "memory map" else ("prepare",)):
             trials = Trials(name, available[name], work)
             trials.all(limit)
-            counts = Counter(key for row in trials.rows for key in ("met", "clean", "traceback", "whole_after") if row[key])
+            counts = Counter(
+                key for row in trials.rows for key in ("met", "clean", "traceback", "whole_after") if row[key]
+            )
             summary = {"limit": limit, "command": name, "tried": len(trials.rows), **counts}
             sys.stdout.write(json.dumps(summary | {"rows": trials.rows}) + "\n")
             sys.stdout.flush()

@@ -149,7 +149,9 @@ def _calls_on_reviews(work: Path, run: str) -> dict[str, Call]:
 def _calls_that_write_no_folder(work: Path, cohort: str, bundle: str) -> dict[str, Call]:
     """Return the calls that only print."""
     return {
-        "bench train": Call(("bench", "train", "--config", str(work / "training.toml"), "--steps", "1", "--rounds", "1")),
+        "bench train": Call(
+            ("bench", "train", "--config", str(work / "training.toml"), "--steps", "1", "--rounds", "1")
+        ),
         "scale": Call(("scale", cohort), exit_code=1),  # some fields are too thick for an estimate
         "cohort check": Call(("cohort", "check", cohort)),
         "doctor": Call(("doctor", "--bundle", bundle)),
@@ -168,7 +170,7 @@ def _make(place: Path, write: Callable[[Path], None]) -> None:
 
 
 def _write_station(place: Path) -> None:
-    """Write a run of patients of one center whose photographs pass for real ones, and its review, for anyone to read."""
+    """Write a run of one center's patients whose photographs pass for real ones, and its review, for anyone to read."""
     cohort, run = place / "cohort", place / "run"
     words = ("--patients", str(N_PATIENTS), "--centers", "1", "--fields", "1", "--workers", "2")
     run_words = ("predict", str(cohort), "--out", str(run), "--processes", "2")

@@ -33,6 +33,13 @@ class PlainCommand(TyperCommand):
                 error.message = "; ".join(f"found {fault['input']!r}, {rule_of(fault)}" for fault in faults)
             raise
 
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  Typer's own copy of click
+        """Run the command where there is room for the libraries; without it they end this process, or hang."""
+        from marrowscope.machine import refuse_small_address_space
+
+        refuse_small_address_space()
+        return super().invoke(ctx)
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401  Typer's own copy of click
         """Return ``INPUTS...`` and ``[CROPS]`` for what Typer writes ``{INPUTS}...`` and ``[CROPS]``."""
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]

@@ -67,12 +67,6 @@ _TEXTS = {
     "requested and": errno.ENOSPC,  # numpy: "4096 requested and 512 written"
     "unexpected pos": errno.ENOSPC,  # torch.save
     "inline_container": errno.ENOSPC,
-    "unable to allocate": errno.ENOMEM,  # numpy
-    "not enough memory": errno.ENOMEM,  # torch
-    "insufficient memory": errno.ENOMEM,  # OpenCV
-    "bad_alloc": errno.ENOMEM,  # C++
-    "failed to allocate memory": errno.ENOMEM,  # ONNX Runtime
-    "out of memory": errno.ENOMEM,
 }
 
 
@@ -107,10 +101,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _number(error: BaseException) -> int | None:
     """Return the system's number of an error; None where it has none."""
-    if isinstance(error, MemoryError):
-        return errno.ENOMEM
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
+    from marrowscope.machine import is_out_of_memory  # loads the pools of processes: not at the start of every call
+
+    if is_out_of_memory(error):
+        return errno.ENOMEM
     text = str(error).lower()
     if (found := _NUMBER.search(text)) is not None:
         return int(found[1])
