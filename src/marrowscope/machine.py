@@ -35,8 +35,9 @@ _NO_MEMORY = (
     "can't alloc",  # TBB, of OpenVINO
     "out of memory",
     "failed to map segment",  # a library that is loaded
+    "can't start new thread",  # Python
 )
-_LEAST_ADDRESSES, _ADDRESSES_PER_CORE, _MOST_BLAS_THREADS = 1024**3, 128 * 1024**2, 64
+_LEAST_ADDRESSES, _ADDRESSES_PER_CORE, _MOST_BLAS_THREADS = 9 * 1024**3 // 4, 128 * 1024**2, 64
 _NUMERICAL = ("sse4", "avx", "fma", "f16c", "amx", "asimd", "sve", "bf16", "i8mm")
 
 
@@ -82,8 +83,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 def refuse_small_address_space() -> None:
     """Raise MarrowscopeError where the address space is limited (``ulimit -v``) to less than the libraries take.
 
-    Below that OpenBLAS asks for its buffers without end while it is loaded, and others end the process by a signal: no
-    error of theirs could be said. Measured on two cores: all can be loaded in 1.2 GB, and not in 0.96 GB.
+    Below that OpenBLAS asks for its buffers without end while it is loaded, and polars ends the process by a signal: no
+    error of theirs could be said. Measured on two cores: predict takes 2.3 GB of addresses and evaluate 2.1 GB, most of
+    them reserved and never used; with 0.96 GB the first hangs, with 1.9 GB the second is aborted.
     """
     try:
         import resource  # noqa: PLC0415 - not on Windows
