@@ -127,7 +127,7 @@ def _calls_on_reviews(work: Path, run: str) -> dict[str, Call]:
     """Return the calls of ``marrowscope review``."""
     station = work / "station"
     reviewed, review = str(station / "run"), str(station / "review")
-    backup = str(work / "review backup" / "whole")
+    backup = str(station / "backup.sqlite")
 
     def call(*words: str, out_is_file: bool = False) -> Call:
         make = partial(_make, station, _write_station)
@@ -179,8 +179,10 @@ def _write_station(place: Path) -> None:
     unmark(cohort)
     subprocess.run([sys.executable, __file__, *run_words], check=True)  # noqa: S603 - our own
     review_all(run, place / "review")
+    shutil.copy(place / "review" / "review.sqlite", place / "backup.sqlite")  # closed, so without a journal
     (place / "review").chmod(0o755)
-    (place / "review" / "review.sqlite").chmod(0o644)
+    for name in ("review/review.sqlite", "backup.sqlite"):
+        (place / name).chmod(0o644)
 
 
 def write_coco(cohort: Path, path: Path) -> None:

@@ -65,6 +65,7 @@ _NUMBER = re.compile(r"(?:os error|errno:?) (\d+)", re.IGNORECASE)
 _TEXTS = {
     **{os.strerror(number).lower(): number for number in _MEANINGS if number not in {-1, errno.EEXIST, errno.ENOENT}},
     "requested and": errno.ENOSPC,  # numpy: "4096 requested and 512 written"
+    "not enough free space": errno.ENOSPC,  # numpy, where it reserves the space first
     "unexpected pos": errno.ENOSPC,  # torch.save
     "inline_container": errno.ENOSPC,
 }
