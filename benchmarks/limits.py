@@ -30,15 +30,15 @@ from kills import TRACEBACK, listing, remove  # type: ignore[import-not-found]  
 from long_commands import Call, calls, start  # type: ignore[import-not-found]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 COMMANDS = ("predict", "report", "evaluate", "prepare", "train classifier", "cohort import", "cohort import cells")
 LIMITS = ("quota", "file size", "address space", "control group", "memory map")
 _SHARES = {
     "quota": (0.02, 0.3, 0.7),
     "file size": (0.001, 0.5),
-    "address space": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-    "control group": (0.3, 0.5, 0.7, 0.85),
+    "address space": (0.1, 0.3, 0.5, 0.7, 0.9),
+    "control group": (0.3, 0.5, 0.7),
     "memory map": (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95),
 }
 """Parts of what an undisturbed call writes, of its largest file, of its address space, and of its memory."""
@@ -134,7 +134,7 @@ def _largest(session: int, key: str) -> int:
 
 
 @contextmanager
-def _limited(limit: str, place: Path, amount: int) -> Iterator[tuple[list[str], object]]:
+def _limited(limit: str, place: Path, amount: int) -> Iterator[tuple[list[str], Callable[[], None]]]:
     """Give the words before a command that put it under a limit of ``amount`` bytes, and what lifts the limit."""
     if limit in {"file size", "address space"}:
         yield ["prlimit", f"--{'fsize' if limit == 'file size' else 'as'}={amount}", "--"], lambda: None
@@ -155,7 +155,7 @@ def _limited(limit: str, place: Path, amount: int) -> Iterator[tuple[list[str], 
         yield from _quota(place, amount)
 
 
-def _quota(place: Path, amount: int) -> Iterator[tuple[list[str], object]]:
+def _quota(place: Path, amount: int) -> Iterator[tuple[list[str], Callable[[], None]]]:
     """Mount a Btrfs whose quota of ``place`` is ``amount``."""
     image, top = place.with_name("limits.btrfs"), place.with_name("limits top")
     top.mkdir(exist_ok=True)

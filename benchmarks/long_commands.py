@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from review_inputs import N_PATIENTS, review_all, unmark, use_station, write_cells  # type: ignore[import-not-found]
 
@@ -275,11 +275,13 @@ def _end_station_after_use() -> None:
     from marrowscope.errors import ReviewError  # noqa: PLC0415
     from marrowscope.review import serve as serving  # noqa: PLC0415
 
-    whole, started, refused = serving.serve, [], []  # type: ignore[var-annotated]
+    whole = serving.serve
+    started: list[serving._Server] = []
+    refused: list[str] = []
 
     class Ending(serving._Server):  # noqa: SLF001 - the server is ended without a signal
-        def __init__(self, *words: object) -> None:
-            super().__init__(*words)  # type: ignore[arg-type]
+        def __init__(self, config: Any, on_started: Callable[[], None]) -> None:  # noqa: ANN401 - of uvicorn
+            super().__init__(config, on_started)
             started.append(self)
 
     def use(entrance: str) -> None:

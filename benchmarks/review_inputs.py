@@ -40,6 +40,8 @@ def write_cells(cohort: Path, out: Path) -> None:
     for labels in sorted(cohort.glob("*/*.json")):
         document = json.loads(labels.read_text(encoding="utf-8"))
         image = cv2.imread(str(labels.with_name(document["imagePath"])))
+        if image is None:
+            continue  # no simulated photograph
         for number, shape in enumerate(document["shapes"]):
             x, y = np.array(shape["points"]).mean(axis=0).round().astype(int)
             if half <= x < image.shape[1] - half and half <= y < image.shape[0] - half:

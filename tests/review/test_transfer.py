@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -97,9 +98,9 @@ def test_the_same_call_ends_well_where_it_was_killed_after_its_last_step(store: 
     backup, again, copied = (tmp_path / name for name in ("backup.sqlite", "again.sqlite", "copied.sqlite"))
     target = open_store(copied)
     for call, place in (
-        (lambda: back_up(store, backup), backup),
-        (lambda: restore(backup, again), again),
-        (lambda: copy(store, target), copied),
+        (partial(back_up, store, backup), backup),
+        (partial(restore, backup, again), again),
+        (partial(copy, store, target), copied),
     ):
         assert call() == store.head()
         before = place.stat()
