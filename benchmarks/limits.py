@@ -61,12 +61,17 @@ class Trials:
 
     def all(self, limit: str) -> None:
         """Try every share of a limit."""
-        sizes = [path.stat().st_size for path in (self._whole, *self._whole.rglob("*")) if path.is_file()]
+        files = [path for path in (self._whole, *self._whole.rglob("*")) if path.is_file()]
+        filled = [path for path in files if self._call.annotates is not None and path.suffix == ".jpg"]
+        sizes = [path.stat().st_size for path in files if path not in filled]
+        room = sum(path.stat().st_size // 4096 * 4096 + 8192 for path in filled)  # of what is there before the call
         of = {"quota": sum(sizes), "memory map": sum(sizes), "file size": max(sizes)}.get(limit) or self._taken(limit)
         for share in _SHARES[limit]:
             amount = max(_LEAST_BYTES if limit in {"quota", "memory map"} else 1024, int(share * of))
+            amount += room if limit in {"quota", "memory map"} else 0
             with _limited(limit, self._place, amount) as (words, lift):
                 out = self._place / "out"
+                remove(out)
                 self._call.fill(out)
                 code, said = self._run(words, out)
                 lift()
@@ -168,8 +173,10 @@ def _quota(place: Path, amount: int) -> Iterator[tuple[list[str], Callable[[], N
         _call("btrfs", "subvolume", "create", top / "part")
         _call("btrfs", "qgroup", "limit", str(amount), top / "part")
         _call("mount", "--bind", top / "part", place)
-        yield [], lambda: _call("btrfs", "qgroup", "limit", "none", top / "part")
-        _call("umount", place)
+        try:
+            yield [], lambda: _call("btrfs", "qgroup", "limit", "none", top / "part")
+        finally:
+            _call("umount", place)
     finally:
         _call("umount", "-l", top)
         image.unlink()
