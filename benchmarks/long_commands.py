@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -243,7 +244,10 @@ def _run_small() -> None:
 
         demo._MIN_FIELDS, demo.MIN_CELLS = 1, 0  # noqa: SLF001 - constants, made small
     if sys.argv[1:3] == ["review", "start"]:
-        _end_station_after_use()
+        try:
+            _end_station_after_use()
+        except KeyboardInterrupt:
+            sys.exit(130)  # the command line, which answers it, has not begun
     if sys.argv[1] == "reproduce":
         from marrowscope.studies.reproduce import PRESETS, Preset  # noqa: PLC0415
         from marrowscope.train.config import GT_TO_YOLO, YOLO_TO_YOLO, ClassifierConfig  # noqa: PLC0415
@@ -272,6 +276,8 @@ def _run_small() -> None:
 
 def _end_station_after_use() -> None:
     """Let a station be used by one browser, and end; what it refused is the error of the call."""
+    from httpx2 import HTTPError  # noqa: PLC0415 - of the tests
+
     from marrowscope.errors import ReviewError  # noqa: PLC0415
     from marrowscope.review import serve as serving  # noqa: PLC0415
 
@@ -285,10 +291,9 @@ def _end_station_after_use() -> None:
             started.append(self)
 
     def use(entrance: str) -> None:
-        try:
+        with suppress(HTTPError):  # the station was ended
             refused.extend(use_station(entrance))
-        finally:
-            started[0].should_exit = True
+        started[0].should_exit = True
 
     def serve(station: object, *, on_ready: Callable[[str], None], **options: object) -> None:
         def ready(address: str) -> None:
