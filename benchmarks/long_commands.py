@@ -291,9 +291,11 @@ def _end_station_after_use() -> None:
             started.append(self)
 
     def use(entrance: str) -> None:
-        with suppress(HTTPError):  # the station was ended
-            refused.extend(use_station(entrance))
-        started[0].should_exit = True
+        try:
+            with suppress(HTTPError):  # the station was ended
+                refused.extend(use_station(entrance))
+        finally:
+            started[0].should_exit = True
 
     def serve(station: object, *, on_ready: Callable[[str], None], **options: object) -> None:
         def ready(address: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from typing import TYPE_CHECKING
+import shutil
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -18,7 +21,6 @@ from tests.review.stations import open_station
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import typer
 
@@ -121,6 +123,37 @@ def test_what_the_first_call_left_out_is_said_again(
     capsys.readouterr()
     assert run(*words) == 1
     assert "nothing is changed. It lacks what the first call named." in capsys.readouterr().out
+
+
+def test_what_there_was_no_right_to_read_is_added_by_the_same_call(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patient = min(path for path in cohort.iterdir() if path.is_dir())
+    shut = patient / "field_900.jpg"
+    assert run("simulate", tmp_path / "other", "--patients", 1, "--fields", 1, "--seed", 1) == 0
+    shutil.copy(min((tmp_path / "other").glob("*/*.jpg")), shut)
+    access, open_path = os.access, Path.open
+    is_shut = True
+
+    def refuse(path: Path, *words: object, **options: object) -> IO[bytes]:
+        if is_shut and path.name == shut.name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return open_path(path, *words, **options)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(Path, "open", refuse)  # root may read whatever its mode says
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: access(path, mode) and not (is_shut and str(path) == str(shut))
+    )
+    words = ("predict", cohort, "--out", tmp_path / "run", "--no-report", "-b", "demo", "--backend", "onnxruntime")
+    assert run(*words) == 1
+    assert shut.name in capsys.readouterr().err
+    assert run(*words) == 1
+    assert "nothing is changed. It lacks what the first call named." in capsys.readouterr().out
+    is_shut = False
+    assert run(*words) == 0
+    assert "cells from 1 patient in 2 images" in capsys.readouterr().out
+    assert run(*words) == 0
+    assert "already complete" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("change", ["removed", "longer"])
