@@ -493,7 +493,7 @@ def account(
     require_review()
     import sys
 
-    from marrowscope.review.accounts import add_account
+    from marrowscope.review.accounts import add_account, is_made
     from marrowscope.review.review_folder import open_store
 
     password = None
@@ -503,7 +503,8 @@ def account(
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     roles = [item.value for item in role or [RoleName.reader]]
     with open_store(db, makes=True) as store:
-        add_account(store.engine, name, roles, full_name=full_name, password=password, subject=subject)
+        if not is_made(store.engine, name, roles, full_name=full_name, password=password, subject=subject):
+            add_account(store.engine, name, roles, full_name=full_name, password=password, subject=subject)
     typer.echo(f"Account: {name} ({', '.join(roles)})")
 
 
