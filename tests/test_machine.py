@@ -78,19 +78,27 @@ def test_too_small_an_address_space_is_refused_before_a_library_is_loaded(monkey
         monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
         refuse_small_address_space()
     monkeypatch.setattr(resource, "getrlimit", lambda _: (2559 * 1024**2, -1))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (5 * 1024**3, -1))
+    refuse_small_address_space()
+    with pytest.raises(MarrowscopeError, match=r"limited to 5\.00 GiB, expected at least 5\.25 GiB to load the librar"):
+        refuse_small_address_space(trains=True)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (2559 * 1024**2, -1))
     with pytest.raises(MarrowscopeError, match=r"limited to 2\.50 GiB, expected at least 2\.50 GiB to load the librar"):
         refuse_small_address_space()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system limits the address space")
-def test_a_command_without_room_for_its_libraries_ends_in_a_sentence(tmp_path: Path) -> None:
-    """Without the check this call never ends: OpenBLAS asks for its buffers again and again."""
+@pytest.mark.parametrize(("command", "n_mib"), [("predict", 940), ("export", 4620)])
+def test_a_command_without_room_for_its_libraries_ends_in_a_sentence(command: str, n_mib: int, tmp_path: Path) -> None:
+    """Without the check the first call never ends: OpenBLAS asks for its buffers again and again."""
     code = (
-        "import resource; resource.setrlimit(resource.RLIMIT_AS, (940 * 1024**2,) * 2); "
+        f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({n_mib} * 1024**2,) * 2); "
         "from marrowscope.cli.main import main; main()"
     )
-    words = [sys.executable, "-c", code, "predict", str(tmp_path), "--out", str(tmp_path.with_name("out"))]
+    words = [sys.executable, "-c", code, command, str(tmp_path), "--out", str(tmp_path.with_name("out"))]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
     assert done.returncode == 1
-    assert done.stderr.startswith("Error: found an address space limited to 0.92 GiB, expected at least ")
+    assert done.stderr.startswith(
+        f"Error: found an address space limited to {n_mib / 1024:.2f} GiB, expected at least "
+    )
     assert len(done.stderr.splitlines()) == 1

@@ -37,7 +37,8 @@ _NO_MEMORY = (
     "failed to map segment",  # a library that is loaded
     "can't start new thread",  # Python
 )
-_LEAST_ADDRESSES, _ADDRESSES_PER_CORE, _MOST_BLAS_THREADS = 9 * 1024**3 // 4, 128 * 1024**2, 64
+_LEAST_ADDRESSES, _LEAST_TO_TRAIN = 9 * 1024**3 // 4, 5 * 1024**3
+_ADDRESSES_PER_CORE, _MOST_BLAS_THREADS = 128 * 1024**2, 64
 _NUMERICAL = ("sse4", "avx", "fma", "f16c", "amx", "asimd", "sve", "bf16", "i8mm")
 
 
@@ -80,19 +81,22 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY)
 
 
-def refuse_small_address_space() -> None:
+def refuse_small_address_space(*, trains: bool = False) -> None:
     """Raise MarrowscopeError where the address space is limited (``ulimit -v``) to less than the libraries take.
 
     Below that OpenBLAS asks for its buffers without end while it is loaded, and polars ends the process by a signal: no
     error of theirs could be said. Measured on two cores: predict takes 2.3 GB of addresses and evaluate 2.1 GB, most of
-    them reserved and never used; with 0.96 GB the first hangs, with 1.9 GB the second is aborted.
+    them reserved and never used; with 0.96 GB the first hangs, with 1.9 GB the second is aborted. A command that
+    ``trains`` takes 5.4 GB with PyTorch, and is aborted with 4.8 GB.
     """
     try:
         import resource  # noqa: PLC0415 - not on Windows
     except ImportError:
         return
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    least = _LEAST_ADDRESSES + _ADDRESSES_PER_CORE * min(available_cores(), _MOST_BLAS_THREADS)
+    least = (_LEAST_TO_TRAIN if trains else _LEAST_ADDRESSES) + _ADDRESSES_PER_CORE * min(
+        available_cores(), _MOST_BLAS_THREADS
+    )
     if limit != resource.RLIM_INFINITY and limit < least:
         message = (
             f"found an address space limited to {limit / 1024**3:.2f} GiB, expected at least {least / 1024**3:.2f} GiB "
