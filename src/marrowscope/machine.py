@@ -94,9 +94,8 @@ def refuse_small_address_space(*, trains: bool = False) -> None:
     except ImportError:
         return
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    least = (_LEAST_TO_TRAIN if trains else _LEAST_ADDRESSES) + _ADDRESSES_PER_CORE * min(
-        available_cores(), _MOST_BLAS_THREADS
-    )
+    least = _LEAST_TO_TRAIN if trains else _LEAST_ADDRESSES
+    least += _ADDRESSES_PER_CORE * min(available_cores(), _MOST_BLAS_THREADS)
     if limit != resource.RLIM_INFINITY and limit < least:
         message = (
             f"found an address space limited to {limit / 1024**3:.2f} GiB, expected at least {least / 1024**3:.2f} GiB "

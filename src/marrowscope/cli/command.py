@@ -69,12 +69,11 @@ def add_command(
     ``writes_into_input`` is for a command that may write inside the folder it reads. ``makes_a_folder`` is for one
     whose ``out`` is a folder that is marked when it is complete, and that follows from its options and the files it
     reads: the same call is then made once, but where it reads a review in PostgreSQL. A station changes what it writes
-    without a trace in these, so its commands with a database in ``out`` are not.
-    ``trains`` is for a command that loads PyTorch, which takes room. ``addresses`` are the parameters that may be addresses of an object store, and what is copied of each; ``out`` may
-    be one too then.
+    without a trace in these, so its commands with a database in ``out`` are not. ``trains`` is for one that loads
+    PyTorch, which takes room. ``addresses`` are the parameters that may be addresses of an object store, and what is
+    copied of each; ``out`` may be one too then.
     """
     made = done_once(function) if makes_a_folder else function
     checked = with_checked_paths(one_call_at_a_time(made), writes_into_input=writes_into_input)
-    group.command(name, cls=TrainingCommand if trains else PlainCommand, rich_help_panel=panel)(
-        with_addresses(checked, addresses or {})
-    )
+    kind = TrainingCommand if trains else PlainCommand
+    group.command(name, cls=kind, rich_help_panel=panel)(with_addresses(checked, addresses or {}))
