@@ -307,7 +307,7 @@ def _end_station_after_use() -> None:
         if refused:
             raise ReviewError("; ".join(refused))
 
-    serving._Server, serving.serve = Ending, serve  # type: ignore[misc,assignment]  # noqa: SLF001
+    serving._Server, serving.serve = Ending, serve  # type: ignore[misc]  # noqa: SLF001
 
 
 if __name__ == "__main__":
