@@ -46,7 +46,7 @@ _LEAST_BYTES = 64 * 1024
 _GROUP = Path("/sys/fs/cgroup/memory/marrowscope-limits")
 _DAMAGE = re.compile(r"damage|cannot be decoded|no image|truncated|corrupt", re.IGNORECASE)
 _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
-_HANGS_AFTER_S, _HUNG = 60.0, 255
+_HANGS_AFTER_S, _HUNG = 300.0, 255
 _MEMORY = "too little memory"
 
 
