@@ -44,7 +44,7 @@ _SHARES = {
 """Parts of what an undisturbed call writes, of its largest file, of its address space, and of its memory."""
 _LEAST_BYTES = 64 * 1024
 _GROUP = Path("/sys/fs/cgroup/memory/marrowscope-limits")
-_DAMAGE = re.compile(r"damage|cannot be decoded|no image|truncated|corrupt", re.IGNORECASE)
+_DAMAGE = re.compile(r"damage|cannot be decoded|no image|truncated|corrupt|export it again|do not use", re.IGNORECASE)
 _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 _HANGS_AFTER_S, _HUNG = 300.0, 255
 _MEMORY = "too little memory"
