@@ -53,7 +53,8 @@ class Trials:
 
     def all(self) -> None:
         """Run every trial that has a meaning for the call."""
-        size_kb = sum(path.stat().st_size for path in self._whole.rglob("*") if path.is_file()) // 1024
+        files = [self._whole, *self._whole.rglob("*")]
+        size_kb = sum(path.stat().st_size for path in files if path.is_file()) // 1024
         if self._has_out:
             for share in _SHARES:
                 size = f"size={max(16, int(share * size_kb)) + self._filled_kb()}k"
@@ -64,6 +65,8 @@ class Trials:
                 self._try_name("x" * length)
             self._try_removed()
         self._try_temporary()
+        if not self._has_out:
+            self._try_output()
 
     def _try(
         self,
@@ -105,7 +108,7 @@ class Trials:
             self._call.fill(above / "out")
             self._log.write_bytes(b"")
             process = start(self._call.command(above / "out"), self._log)
-            while process.poll() is None and not any(above.glob("*out*/*" if self._call.annotates is None else ".*")):
+            while process.poll() is None and not any(above.glob("*out*/*" if self._call.annotates is None else "*")):
                 time.sleep(0.01)
             shutil.rmtree(above, ignore_errors=True)
             code, said = process.wait(), self._said()
@@ -130,6 +133,13 @@ class Trials:
             shutil.rmtree(out, ignore_errors=True)
             out.unlink(missing_ok=True)
 
+    def _try_output(self) -> None:
+        """Send what the call prints to a device that is full."""
+        out = self._place / "out"
+        code, said = self._run(out, output=Path("/dev/full"))
+        again, _ = self._run(out)
+        self._note("full standard output", code, said, again=again, whole=True)
+
     def _note(self, trial: str, code: int, said: str, *, again: int, whole: bool) -> None:
         met = code not in {0, self._call.exit_code} or "Error: " in said
         clean = met and TRACEBACK not in said and said.count("Error: ") == 1
@@ -138,10 +148,12 @@ class Trials:
         bad = (met and not clean) or not row["whole_after"]
         self.rows.append(row | ({"code": code, "again": again, "said": said[-400:]} if bad else {}))
 
-    def _run(self, out: Path, words: list[str] | None = None, temporary: Path | None = None) -> tuple[int, str]:
+    def _run(
+        self, out: Path, words: list[str] | None = None, temporary: Path | None = None, output: Path | None = None
+    ) -> tuple[int, str]:
         self._log.write_bytes(b"")
         environment = os.environ | ({"TMPDIR": str(temporary)} if temporary else {})
-        code = start([*(words or []), *self._call.command(out)], self._log, environment).wait()
+        code = start([*(words or []), *self._call.command(out)], self._log, environment, output).wait()
         return code, self._said()
 
     def _said(self) -> str:

@@ -1,5 +1,6 @@
 """The golden sample apart: the same result, the same sentences, and an end."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from marrowscope.bundle.golden import check_golden
 from marrowscope.bundle.golden_process import check_golden_apart
-from marrowscope.errors import BundleError, ConfigError
+from marrowscope.errors import BundleError, ConfigError, RunError
 from tests.bundles import make_bundle
 
 
@@ -33,6 +34,18 @@ def test_what_does_not_end_ends_in_a_sentence(tmp_path: Path) -> None:
     ):
         check_golden_apart(bundle, "onnxruntime", seconds=0.05)
     assert time.monotonic() - started < 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
+@pytest.mark.parametrize("how", ["os.kill(os.getpid(), 9)", "raise MemoryError('Unable to allocate 9 GiB')"])
+def test_a_process_without_memory_is_no_fault_of_the_bundle(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    (tmp_path / "numpy.py").write_text(f"import os\n{how}\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(RunError, match=r"on onnxruntime f32 found too little memory, expected room for it; free some"):
+        check_golden_apart(bundle, "onnxruntime")
 
 
 def test_a_process_that_dies_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

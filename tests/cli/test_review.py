@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from marrowscope.cli.main import app, main
-from marrowscope.review.accounts import find_account
+from marrowscope.errors import ReviewError
+from marrowscope.review.accounts import add_account, change_account, find_account
 from marrowscope.review.database import make_private_file, sqlite_url
 from marrowscope.review.events import Draft
 from marrowscope.review.store import Store
@@ -115,6 +116,28 @@ def test_an_account_is_made_with_its_roles(folder: Path) -> None:
     store.close()
     assert account is not None
     assert account.roles == {"admin", "signer"}
+
+
+@pytest.mark.parametrize("entrance", ["password", "subject"])
+def test_the_same_account_made_again_is_no_fault_and_any_other_is(folder: Path, entrance: str) -> None:
+    """A call that was killed after its account was there ends well when it is made again."""
+
+    def make(*more: str, phrase: str = "four plain words here") -> Result:
+        how = ("--password-stdin",) if entrance == "password" else ("--subject", phrase.replace(" ", "-"))
+        words = ("review", "account", str(folder), "ada", "--role", "admin", "--role", "signer", *how, *more)
+        return CliRunner().invoke(app, words, input=f"{phrase}\n")
+
+    for _ in range(2):
+        done = make()
+        assert (done.exit_code, done.output) == (0, "Account: ada (admin, signer)\n")
+    for other in (make("--role", "auditor"), make("--full-name", "Ada L."), make(phrase="four other words here")):
+        assert isinstance(other.exception, ReviewError)
+        assert "found an account 'ada' already" in str(other.exception)
+    store = Store(sqlite_url(folder / "review.sqlite"))
+    add_account(store.engine, "bo", ["admin"])
+    change_account(store.engine, "ada", roles=["admin", "signer"], is_active=False)
+    store.close()
+    assert isinstance(make().exception, ReviewError), "a closed account is not opened again"
 
 
 @pytest.mark.parametrize(

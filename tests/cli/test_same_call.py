@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from typing import TYPE_CHECKING
+import shutil
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
 from marrowscope import disk
 from marrowscope.cli import same_call
 from marrowscope.cli.main import app, main
+from marrowscope.disk import mark_folder
 from marrowscope.errors import RunError
+from marrowscope.review.decisions import Decision
+from tests.review.stations import open_station
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import typer
+
+    from tests.fake_runs import FakeRun
 
 NOT_ONCE = {
     "report.report": "makes its pages anew, into the run too",
@@ -25,12 +32,9 @@ NOT_ONCE = {
     "train_classifier.classifier": "goes on with --resume",
     "train.segmenter": "goes on with --resume",
     "cohort_folds.folds": "writes one file, anew",
-    "review.start": "a review changes without a trace in its options",
-    "review.backup": "see review.start",
-    "review.restore": "see review.start",
-    "review.export": "see review.start",
-    "review.agreement": "see review.start",
-    "review.rates": "see review.start",
+    "review.start": "goes on in its database",
+    "review.backup": "compares the database that is there",
+    "review.restore": "compares the database that is there",
 }
 """Commands with --out whose same call is not ended at once, and why."""
 
@@ -121,6 +125,37 @@ def test_what_the_first_call_left_out_is_said_again(
     assert "nothing is changed. It lacks what the first call named." in capsys.readouterr().out
 
 
+def test_what_there_was_no_right_to_read_is_added_by_the_same_call(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patient = min(path for path in cohort.iterdir() if path.is_dir())
+    shut = patient / "field_900.jpg"
+    assert run("simulate", tmp_path / "other", "--patients", 1, "--fields", 1, "--seed", 1) == 0
+    shutil.copy(min((tmp_path / "other").glob("*/*.jpg")), shut)
+    access, open_path = os.access, Path.open
+    is_shut = True
+
+    def refuse(path: Path, *words: object, **options: object) -> IO[bytes]:
+        if is_shut and path.name == shut.name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return open_path(path, *words, **options)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(Path, "open", refuse)  # root may read whatever its mode says
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: access(path, mode) and not (is_shut and str(path) == str(shut))
+    )
+    words = ("predict", cohort, "--out", tmp_path / "run", "--no-report", "-b", "demo", "--backend", "onnxruntime")
+    assert run(*words) == 1
+    assert shut.name in capsys.readouterr().err
+    assert run(*words) == 1
+    assert "nothing is changed. It lacks what the first call named." in capsys.readouterr().out
+    is_shut = False
+    assert run(*words) == 0
+    assert "cells from 1 patient in 2 images" in capsys.readouterr().out
+    assert run(*words) == 0
+    assert "already complete" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("change", ["removed", "longer"])
 def test_a_result_that_was_changed_is_not_called_complete(change: str, cohort: Path) -> None:
     table = cohort / "patients.csv"
@@ -169,3 +204,42 @@ def test_a_folder_that_was_being_filled_is_replaced_without_a_word_and_foreign_f
     (out / "notes.txt").touch()
     with pytest.raises(RunError, match=r"It contains notes\.txt; move them away"):
         disk.refuse_foreign_folder(out, "evaluation", overwrite=True)
+
+
+def test_what_is_read_of_a_review_is_made_once_until_something_is_recorded(
+    fake_run: Callable[..., FakeRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_folder, review, out = fake_run().folder, tmp_path / "review", tmp_path / "corrected"
+    station = open_station(run_folder, review / "review.sqlite")
+    cell_id = station.patient("P1").frozen[0].cell_id
+    station.decide("P1", "Ada", [Decision("relabel", cell_id, "N1")], station.store.head().sequence)
+    station.close()
+    for db in (review, review / "review.sqlite"):
+        words = ("review", "export", db, run_folder, "--out", out / db.name)
+        assert run(*words) == 0
+        made = contents(out / db.name)
+        capsys.readouterr()
+        for name in ("review.sqlite-shm", "review.sqlite-wal"):  # as a reader leaves them that was killed
+            (review / name).touch()
+        assert run(*words) == 0
+        assert "already complete" in capsys.readouterr().out
+        assert contents(out / db.name) == made
+        station = open_station(run_folder, review / "review.sqlite")
+        station.decide("P1", "Ada", [Decision("relabel", cell_id, "N2")], station.store.head().sequence)
+        assert (review / "review.sqlite-wal").stat().st_size > 0, "the decision is in the journal alone"
+        assert run(*words) == 2
+        assert "expected a new or empty folder" in capsys.readouterr().err
+        station.close()
+
+
+def test_a_review_in_postgresql_has_no_time_of_change_and_is_read_anew(tmp_path: Path) -> None:
+    calls = []
+
+    def command(**_: object) -> None:
+        calls.append(same_call.digest_of_call("x", {}))
+        mark_folder(tmp_path / "out", "cohort")
+
+    (tmp_path / "out").mkdir()
+    for _ in range(2):
+        same_call.done_once(command)(db="postgresql+psycopg://ada@localhost/review", out=tmp_path / "out")
+    assert len(calls) == 2

@@ -32,6 +32,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (OSError(errno.ENAMETOOLONG, "long", "b" * 300), "name that is too long", 2),
         (PermissionError(errno.EPERM, "no"), "no permission", 2),
         (OSError("4096 requested and 512 written"), "the disk is full", 1),
+        (OSError("Not enough free space to write 28409856 bytes after offset 128"), "the disk is full", 1),
         (OSError(errno.ENOTCONN, "Transport endpoint"), "the system refused a step", 1),
         (MemoryError(), "too little memory", 1),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), "too little memory", 1),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from marrowscope.errors import BundleError, ConfigError, DependencyError
+from marrowscope.errors import BundleError, ConfigError, DependencyError, RunError
 from marrowscope.networks import (
     BACKENDS,
     PRECISIONS,
@@ -17,6 +17,7 @@ from marrowscope.networks import (
     capabilities,
     choose_backend,
     open_network,
+    runtimes,
 )
 from tests.onnx_graphs import classifier_graph, segmenter_graph
 
@@ -178,6 +179,37 @@ def test_what_a_runtime_cannot_run_is_a_sentence(classifier: Path, backend: str)
         BundleError, match=rf"classifier-0\.onnx: {backend} cannot run it \(.*expected a graph for this inp"
     ):
         network.run({"image": np.zeros((1, 3, 64, 64), np.float32)})
+
+
+@pytest.mark.parametrize("said", ["plugin.cpp:54: can't alloc", "Failed to allocate 3099600000 bytes of memory"])
+def test_want_of_memory_is_no_fault_of_the_graph(
+    said: str, classifier: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = open_network(classifier, backend)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(said)
+
+    sentence = rf"classifier-0\.onnx: {backend} found too little memory to %s it; free some, or use fewer processes"
+    if backend == "openvino":
+        monkeypatch.setattr(network, "_core", type("Core", (), {"read_model": fail}))
+    else:
+        monkeypatch.setattr(network, "_session", type("Session", (), {"run": fail}))
+    step = "load" if backend == "openvino" else "run"
+    with pytest.raises(RunError, match=sentence % step):
+        network.run({"image": np.zeros((1, 3, 96, 96), np.float32)})
+    if backend == "onnxruntime":
+        monkeypatch.setattr("onnxruntime.InferenceSession", fail)
+        with pytest.raises(RunError, match=sentence % "load"):
+            open_network(classifier, backend)
+
+
+def test_openvino_without_any_device_says_what_it_may_lack(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its plugins are loaded when the devices are asked for; one that has no memory is left out without a word."""
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(runtimes, "_openvino_core", lambda: type("Core", (), {"available_devices": []}))
+    with pytest.raises(ConfigError, match=r"found no device here, not even the processor, expected one; it may have t"):
+        open_network(classifier, "openvino")
 
 
 SIGNAL_AFTER_NETWORKS = """

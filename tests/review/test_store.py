@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from marrowscope.errors import ReviewError
+from marrowscope.review.database import sqlite_url
 from marrowscope.review.events import GENESIS, Draft, Head
 from marrowscope.review.store import ConflictError, Store
 from tests.review.stations import open_store
@@ -75,3 +78,20 @@ def test_the_database_is_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "own" / "review.sqlite"
     open_store(path).close()
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(not hasattr(os, "statvfs"), reason="Windows does not tell whether a disk is read-only")
+def test_a_review_on_a_read_only_disk_is_read_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a real one SQLite cannot open the file at all, since it lays a journal and an index beside it."""
+    path = tmp_path / "review.sqlite"
+    store = open_store(path)
+    head = store.append([relabel("c1")]).head
+    store.close()
+    read_only = SimpleNamespace(f_flag=os.ST_RDONLY)
+    monkeypatch.setattr(os, "statvfs", lambda _: read_only)
+    for is_read_only in (True, False):
+        read_only.f_flag = os.ST_RDONLY if is_read_only else 0
+        store = Store(sqlite_url(path), reads_only=True)
+        assert (store.head(), store.verify()) == (head, [])
+        assert (list(tmp_path.iterdir()) == [path]) == is_read_only
+        store.close()

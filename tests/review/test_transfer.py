@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,11 +77,47 @@ def test_a_restored_backup_has_the_same_head_and_accounts_but_no_session(store: 
 
 
 def test_nothing_is_replaced_by_a_backup_or_a_restore(store: Store, tmp_path: Path) -> None:
-    back_up(store, tmp_path / "backup.sqlite")
-    with pytest.raises(ReviewError, match="expected a new name"):
-        back_up(store, tmp_path / "backup.sqlite")
+    backup, other = tmp_path / "backup.sqlite", tmp_path / "other.sqlite"
+    back_up(store, backup)
+    before = backup.read_bytes()
+    fill(store, 1)
+    back_up(store, other)
+    (tmp_path / "text.sqlite").write_text("no database " * 100, encoding="utf-8")
+    for taken in (backup, tmp_path / "text.sqlite"):
+        with pytest.raises(ReviewError, match="expected a new name"):
+            back_up(store, taken)
+        with pytest.raises(ReviewError, match="a restore replaces nothing"):
+            restore(other, taken)
     with pytest.raises(ReviewError, match="a restore replaces nothing"):
-        restore(tmp_path / "backup.sqlite", tmp_path / "backup.sqlite")
+        restore(backup, backup)
+    assert backup.read_bytes() == before
+    store.close()
+
+
+def test_the_same_call_ends_well_where_it_was_killed_after_its_last_step(store: Store, tmp_path: Path) -> None:
+    backup, again, copied = (tmp_path / name for name in ("backup.sqlite", "again.sqlite", "copied.sqlite"))
+    target = open_store(copied)
+    for call, place in (
+        (partial(back_up, store, backup), backup),
+        (partial(restore, backup, again), again),
+        (partial(copy, store, target), copied),
+    ):
+        assert call() == store.head()
+        before = place.stat()
+        assert call() == store.head()
+        assert (place.stat().st_size, place.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    add_account(store.engine, "bo", ["reader"])  # an equal head is not enough
+    with pytest.raises(ReviewError, match="expected a new name"):
+        back_up(store, backup)
+    with pytest.raises(ReviewError, match="expected an empty database"):
+        copy(store, target)
+    with sqlite3.connect(again) as connection:  # nor is an equal head over a log that was edited
+        connection.execute("DROP TRIGGER events_no_update")
+        connection.execute("UPDATE events SET new = '\"N5\"' WHERE sequence = 1")
+    connection.close()
+    with pytest.raises(ReviewError, match="a restore replaces nothing"):
+        restore(backup, again)
+    target.close()
     store.close()
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from marrowscope import errors
 from marrowscope.bundle.bundle import load_bundle
 from marrowscope.bundle.golden import GoldenResult, check_golden
+from marrowscope.machine import is_out_of_memory
 
 if TYPE_CHECKING:
     from marrowscope.bundle import Bundle
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 SECONDS = 180.0
 """Time for one runtime to load a bundle and run its sample: 3 s for the shipped one, on two cores."""
 _LONGEST_REASON = 300
+_KILLED = -9
+"""Return code of a process that the kernel ended for want of memory, with SIGKILL."""
 
 
 def check_golden_apart(
@@ -53,6 +56,9 @@ def check_golden_apart(
     lines = done.stdout.decode(errors="replace").splitlines()
     if done.returncode != 0 or not lines:
         said = " ".join(done.stderr.decode(errors="replace").split())[-_LONGEST_REASON:]
+        if done.returncode == _KILLED or is_out_of_memory(errors.RunError(said)):
+            message = f"{what} found too little memory, expected room for it; free some, then call again as before"
+            raise errors.RunError(message)
         message = (
             f"{what} ended its process with code {done.returncode} ({said}), expected a result; do not use the bundle"
         )

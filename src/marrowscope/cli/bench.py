@@ -121,4 +121,4 @@ def _print_tables(result: BenchResult) -> None:
 
 
 add_command(app, predict)
-add_command(app, train)
+add_command(app, train, trains=True)

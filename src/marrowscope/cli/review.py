@@ -505,7 +505,7 @@ def account(
     require_review()
     import sys
 
-    from marrowscope.review.accounts import add_account
+    from marrowscope.review.accounts import add_account, is_made
     from marrowscope.review.review_folder import open_store
 
     password = None
@@ -515,7 +515,8 @@ def account(
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     roles = [item.value for item in role or [RoleName.reader]]
     with open_store(db, makes=True) as store:
-        add_account(store.engine, name, roles, full_name=full_name, password=password, subject=subject)
+        if not is_made(store.engine, name, roles, full_name=full_name, password=password, subject=subject):
+            add_account(store.engine, name, roles, full_name=full_name, password=password, subject=subject)
     typer.echo(f"Account: {name} ({', '.join(roles)})")
 
 
@@ -539,7 +540,7 @@ add_command(app, verify)
 add_command(app, backup)
 add_command(app, restore)
 add_command(app, copy)
-add_command(app, export)
-add_command(app, agreement)
-add_command(app, rates)
+add_command(app, export, makes_a_folder=True)
+add_command(app, agreement, makes_a_folder=True)
+add_command(app, rates, makes_a_folder=True)
 add_command(app, account)

@@ -65,14 +65,9 @@ _NUMBER = re.compile(r"(?:os error|errno:?) (\d+)", re.IGNORECASE)
 _TEXTS = {
     **{os.strerror(number).lower(): number for number in _MEANINGS if number not in {-1, errno.EEXIST, errno.ENOENT}},
     "requested and": errno.ENOSPC,  # numpy: "4096 requested and 512 written"
+    "not enough free space": errno.ENOSPC,  # numpy, where it reserves the space first
     "unexpected pos": errno.ENOSPC,  # torch.save
     "inline_container": errno.ENOSPC,
-    "unable to allocate": errno.ENOMEM,  # numpy
-    "not enough memory": errno.ENOMEM,  # torch
-    "insufficient memory": errno.ENOMEM,  # OpenCV
-    "bad_alloc": errno.ENOMEM,  # C++
-    "failed to allocate memory": errno.ENOMEM,  # ONNX Runtime
-    "out of memory": errno.ENOMEM,
 }
 
 
@@ -107,10 +102,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _number(error: BaseException) -> int | None:
     """Return the system's number of an error; None where it has none."""
-    if isinstance(error, MemoryError):
-        return errno.ENOMEM
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
+    from marrowscope.machine import is_out_of_memory  # loads the pools of processes: not at the start of every call
+
+    if is_out_of_memory(error):
+        return errno.ENOMEM
     text = str(error).lower()
     if (found := _NUMBER.search(text)) is not None:
         return int(found[1])

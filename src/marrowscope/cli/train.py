@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from marrowscope.train.segmenter_data import LabeledField
 
 app = typer.Typer(name="train", no_args_is_help=True, help="Train the segmenter or the classifier on a cohort.")
-add_command(app, classifier)
+add_command(app, classifier, trains=True)
 
 
 def segmenter(
@@ -170,4 +170,4 @@ def _cohort_fields(
     return labeled_fields(kept, folder.resolve().name, tile_grid, max_box_share=max_box_share), names
 
 
-add_command(app, segmenter)
+add_command(app, segmenter, trains=True)

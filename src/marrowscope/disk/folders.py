@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from marrowscope.config import FrozenModel
 from marrowscope.disk.locks import LOCK_SUFFIX
-from marrowscope.disk.made_by import this_call
+from marrowscope.disk.made_by import this_call, unread_by_this_call
 from marrowscope.disk.whole_files import PART, flush_folder, move_whole, write_text
 from marrowscope.errors import RunError
 
@@ -38,7 +38,8 @@ class Marker(FrozenModel):
 
     In a folder that is not ``complete``, a new one is being made, and everything in it is ours; but where it names
     files, these alone are ours, and are on their way into it. ``call`` is the digest of the call that made the folder,
-    with that call's exit code and the sum of the files' sizes; empty from Python.
+    with that call's exit code, the sum of the files' sizes, and the inputs that it had no right to read; empty from
+    Python.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Marker(FrozenModel):
     call: str = ""
     exit_code: int = 0
     n_bytes: int | None = None
+    unread: tuple[str, ...] = ()
 
 
 def mark_folder(folder: Path, kind: str, *, exit_code: int = 0) -> None:
@@ -56,7 +58,9 @@ def mark_folder(folder: Path, kind: str, *, exit_code: int = 0) -> None:
     """
     files = tuple(name for name in _files_in(folder) if name != MARKER_NAME)
     n_bytes = _size(folder, files) if this_call() else None
-    _write_marker(folder, Marker(kind=kind, files=files, call=this_call(), exit_code=exit_code, n_bytes=n_bytes))
+    unread, call = unread_by_this_call(), this_call()
+    marker = Marker(kind=kind, files=files, call=call, exit_code=exit_code, n_bytes=n_bytes, unread=unread)
+    _write_marker(folder, marker)
 
 
 def name_files(folder: Path, kind: str, names: Iterable[str], *, whole: bool = False) -> None:

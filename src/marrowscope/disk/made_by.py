@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_CALL: ContextVar[str] = ContextVar("marrowscope_call", default="")
+_CALL: ContextVar[tuple[str, tuple[str, ...]]] = ContextVar("marrowscope_call", default=("", ()))
 
 
 @contextmanager
-def call_known_as(digest: str) -> Iterator[None]:
-    """Let every folder that is marked in this block remember that the call ``digest`` made it."""
-    token = _CALL.set(digest)
+def call_known_as(digest: str, unread: tuple[str, ...] = ()) -> Iterator[None]:
+    """Let every folder that is marked in this block remember that the call ``digest`` made it, without ``unread``.
+
+    These are the files that the call had no right to read.
+    """
+    token = _CALL.set((digest, unread))
     try:
         yield
     finally:
@@ -29,4 +32,9 @@ def call_known_as(digest: str) -> Iterator[None]:
 
 def this_call() -> str:
     """Return the digest of the call that is at work; empty from Python, where nobody stated one."""
-    return _CALL.get()
+    return _CALL.get()[0]
+
+
+def unread_by_this_call() -> tuple[str, ...]:
+    """Return the files that the call that is at work has no right to read."""
+    return _CALL.get()[1]

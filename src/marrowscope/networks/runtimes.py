@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from marrowscope.errors import BundleError, ConfigError, DependencyError
+from marrowscope.errors import BundleError, ConfigError, DependencyError, MarrowscopeError, RunError
+from marrowscope.machine import is_out_of_memory
 from marrowscope.networks.graph import Graph, read_graph
 
 if TYPE_CHECKING:
@@ -344,6 +345,12 @@ def capabilities(backend: str, device: str = "auto") -> tuple[str, ...]:
 def _openvino_device(core: Any, device: str) -> str:  # noqa: ANN401 - openvino is untyped here
     """Name the device that OpenVINO is asked to use. Raises ConfigError if this machine does not have it."""
     name = resolve_device("openvino", device)
+    if not core.available_devices:
+        message = (
+            "OpenVINO found no device here, not even the processor, expected one; it may have too little memory to "
+            "load its plugins: free some, or install it again"
+        )
+        raise ConfigError(message)
     if name.split(".")[0] not in {entry.split(".")[0] for entry in core.available_devices}:
         message = (
             f"device {device!r}: OpenVINO here has {', '.join(core.available_devices)}; choose one of them or auto"
@@ -375,14 +382,24 @@ def _openvino_metadata(model: Any) -> dict[str, str]:  # noqa: ANN401 - openvino
     return {str(key): str(getattr(value, "value", value)) for key, value in dict(entries).items()}
 
 
-def _not_loaded(path: Path, backend: str, error: Exception) -> BundleError:
+def _not_loaded(path: Path, backend: str, error: Exception) -> MarrowscopeError:
+    if is_out_of_memory(error):
+        return _no_memory(path, backend, "load")
     return BundleError(f"{path}: {backend} cannot load it ({_reason(error)}); expected an ONNX graph, export it again")
 
 
-def _not_run(path: Path, backend: str, error: Exception) -> BundleError:
+def _not_run(path: Path, backend: str, error: Exception) -> MarrowscopeError:
+    if is_out_of_memory(error):
+        return _no_memory(path, backend, "run")
     return BundleError(
-        f"{path}: {backend} cannot run it ({_reason(error)}); expected a graph for this input and memory for it, free "
-        "some or export the graph again"
+        f"{path}: {backend} cannot run it ({_reason(error)}); expected a graph for this input, export it again"
+    )
+
+
+def _no_memory(path: Path, backend: str, step: str) -> RunError:
+    return RunError(
+        f"{path}: {backend} found too little memory to {step} it; free some, or use fewer processes and threads, then "
+        "call again as before"
     )
 
 

@@ -105,6 +105,28 @@ def add_account(
         connection.execute(ACCOUNTS.insert().values(row))
 
 
+def is_made(
+    engine: sa.Engine,
+    name: str,
+    roles: Collection[str],
+    *,
+    full_name: str = "",
+    password: str | None = None,
+    subject: str | None = None,
+) -> bool:
+    """Say whether the account that ``add_account`` would make is there, as where a call was killed after that.
+
+    For the command line alone, whose caller holds the database: through the station, passwords could be guessed.
+    """
+    with reading(engine) as connection:
+        row = connection.execute(sa.select(ACCOUNTS).where(ACCOUNTS.c.name == name)).first()
+    if row is None or not row.active:
+        return False
+    known = row.password_hash
+    fits = known is None if password is None else known is not None and _fits(known, password)
+    return fits and (row.full_name, row.roles, row.subject) == (full_name or name, _joined(roles), subject)
+
+
 def change_account(
     engine: sa.Engine,
     name: str,

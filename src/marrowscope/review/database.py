@@ -116,17 +116,30 @@ def open_engine(url: str, *, reads_only: bool = False) -> sa.Engine:
 
 
 class _Connector:
-    """Opens a SQLite file; the first time it may make it. One that is gone later is not made anew, empty."""
+    """Opens a SQLite file; the first time it may make it. One that is gone later is not made anew, empty.
+
+    On a read-only disk SQLite cannot lay its journal beside a file; where there is none, nobody writes to that file,
+    and it is read as it stands.
+    """
 
     def __init__(self, path: Path, *, makes: bool) -> None:
         self._address = path.absolute().as_uri()
-        self._mode = "rwc" if makes else "rw"
+        is_kept = not makes and _is_on_read_only_disk(path) and not path.with_name(f"{path.name}-wal").exists()
+        self._mode = "rwc" if makes else "ro&immutable=1" if is_kept else "rw"
 
     def __call__(self) -> sqlite3.Connection:
         connection = sqlite3.connect(f"{self._address}?mode={self._mode}", uri=True, check_same_thread=False)
         connection.execute("PRAGMA schema_version")  # opens the file, which connecting alone does not
-        self._mode = "rw"
+        self._mode = "rw" if self._mode == "rwc" else self._mode
         return connection
+
+
+def _is_on_read_only_disk(path: Path) -> bool:
+    """Say whether a file lies on a disk that is mounted for reading alone; False where the system does not tell."""
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except (AttributeError, OSError):  # Windows, or no such file
+        return False
 
 
 def make_private_file(path: Path) -> None:

@@ -2,13 +2,16 @@
 
 The events are copied as they are, so the copy has the same hashes and the same head; it is verified before it counts.
 Accounts go along, closed ones closed. Sessions and attempts to enter are not copied: a backup opens no session.
+
+Nothing is ever replaced. A target that is whole and the same already, as where a call was killed after its last step,
+is what was asked for: the same call ends well.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import sqlalchemy as sa
 
@@ -29,14 +32,20 @@ if TYPE_CHECKING:
 
 _ROWS_AT_ONCE = 1000
 _MOST_NAMED = 5
+_Stated: TypeAlias = "tuple[tuple[tuple[object, ...], ...], ...]"
+_KEPT = (HEAD, ACCOUNTS)
+"""Tables that, beside the events that the head stands for, are what a copy keeps."""
 
 
 def back_up(store: Store, out: Path) -> Head:
     """Write the database to a new SQLite file, whole or not at all, while others go on writing to it.
 
-    Returns the head of the copy. Raises ReviewError where ``out`` exists, or the log is not sound.
+    Returns the head of the copy. Raises ReviewError where ``out`` exists and is no backup of the database as it stands,
+    or the log is not sound.
     """
     if out.exists():
+        if (made := _head_of_same(out, _stated(store.engine))) is not None:
+            return made
         message = f"{out}: found a file there, expected a new name for the backup; choose another --out"
         raise ReviewError(message)
     with written_whole(out) as temporary:
@@ -60,13 +69,16 @@ def back_up(store: Store, out: Path) -> Head:
 def copy(source: Store, target: Store) -> Head:
     """Copy every event and account to ``target``, which must be empty: a copy writes over nothing.
 
-    Returns the head that both have then. Raises ReviewError for a target that holds an event or an account, and for a
+    Returns the head that both have then. Raises ReviewError for a target that holds another event or account, and for a
     log that is not sound: a fault must not travel.
     """
     upgrade(target.engine)
     with reading(source.engine) as read:
         head = head_of(read)
         require_sound(list(chain_faults(read_events(read), head)), "the source")
+        if head.sequence and _stated(target.engine) == _stated(source.engine):
+            require_sound(target.verify(), "the target")
+            return head  # copied by an earlier call
         with writing(target.engine) as write:
             _refuse_filled(write)
             rows = []
@@ -87,15 +99,49 @@ def copy(source: Store, target: Store) -> Head:
 def restore(backup: Path, out: Path) -> Head:
     """Make the database of a new station from a backup alone, which is only read: it may lie where nobody can write.
 
-    Raises ReviewError where there is a database already, and for a file that is no backup or is not sound.
+    Raises ReviewError where there is another database already, and for a file that is no backup or is not sound.
     """
     if out.exists():
+        with closing(_opened_backup(backup)) as source:
+            stated = None if out.samefile(backup) else _stated_in_file(source)
+        if stated is not None and (made := _head_of_same(out, stated)) is not None:
+            return made
         message = f"{out}: found a database there, expected none: a restore replaces nothing; choose another --out"
         raise ReviewError(message)
     with closing(_opened_backup(backup)) as source, written_whole(out) as temporary:
         make_private_file(temporary)
         _copy_pages(source, temporary)
         return _sound_file(temporary, out)
+
+
+def _stated(engine: sa.Engine) -> _Stated:
+    """Return the head and the accounts of a database; equal heads of sound logs are equal logs."""
+    with reading(engine) as connection:
+        return tuple(tuple(tuple(row) for row in connection.execute(_rows_of(table))) for table in _KEPT)
+
+
+def _stated_in_file(connection: sqlite3.Connection) -> _Stated | None:
+    """Return what ``_stated`` does of an opened backup; None where an earlier version wrote it."""
+    try:
+        return tuple(tuple(connection.execute(str(_rows_of(table))).fetchall()) for table in _KEPT)
+    except sqlite3.Error:
+        return None
+
+
+def _rows_of(table: sa.Table) -> sa.Select[Any]:
+    return sa.select(table).order_by(*table.primary_key)
+
+
+def _head_of_same(path: Path, stated: _Stated) -> Head | None:
+    """Return the head of the SQLite file ``path`` where it holds what is ``stated``, and is sound; None otherwise."""
+    try:
+        store = Store(sqlite_url(path), reads_only=True)
+        try:
+            return store.head() if _stated(store.engine) == stated and not store.verify() else None
+        finally:
+            store.close()
+    except ReviewError:
+        return None  # no database, or none that can be read
 
 
 def require_sound(faults: Sequence[ChainFault], what: str) -> None:
