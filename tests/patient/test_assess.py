@@ -12,7 +12,7 @@ from marrowscope.patient.quantify.estimate import count_fields
 from marrowscope.patient.quantify.quantification import Quantification
 from marrowscope.patient.quantify.threshold import StudyThreshold
 from marrowscope.patient.standing import MeasuredCenter, MeasuredRates
-from marrowscope.records import Patient
+from marrowscope.records import BLOOD, MARROW, Patient
 from marrowscope.runs.parquet import conform
 from marrowscope.runs.schemas import CALL_REASONS, CALLS, CELLS, CORRECTION_NOTES, FIELDS
 from marrowscope.vocabulary import find_reference_ranges
@@ -55,7 +55,8 @@ def assess(
     specimen: str = "marrow",
 ) -> pl.DataFrame:
     people = [Patient(name, "C", "AML", specimen=specimen) for name in patients]
-    centers = {"C": MeasuredCenter(quantification, 30, 2)} if quantification else {}
+    measured_on = BLOOD if specimen == BLOOD else MARROW
+    centers = {"C": MeasuredCenter(quantification, 30, 2, measured_on)} if quantification else {}
     measured = MeasuredRates(quantification, centers)
     fields, cells = tables(patients)
     fields = fields.with_columns(pl.lit(simulated).alias("simulated"))

@@ -76,7 +76,7 @@ def assess_patients(
         own_cells = cells_of.get(patient.patient_id, cells.clear())
         kept = own_cells.filter(pl.col("reject_reason").is_null())
         depth = judge_depth(measure_depth(own_fields, kept), domain)
-        standing = standing_of(patient.center, own_fields, measured, depth)
+        standing = standing_of(patient.center, own_fields, measured, depth, specimen=patient.specimen)
         rates = standing.quantification
         correlation = rates.rates.correlation if rates else ASSUMED_CORRELATION
         row = aggregate_patient(patient, own_fields, own_cells).row() | standing.row() | depth.row()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from marrowscope.records import MARROW
 from marrowscope.report.depth_words import depth_words
 from marrowscope.report.words import integer
 from marrowscope.statistics.intervals import is_wide
@@ -137,6 +138,8 @@ def standing_sentence(row: PatientRow, words: Words) -> Markup | None:
         return None
     patients = words.count("patient", row.center_n_reviewed or 0)
     known = {"patients": patients, "outside": integer(row.center_n_outside or 0)}
+    known |= {"specimen": words.stated("specimen", row.specimen)}
+    known |= {"measured": words.stated("specimen", row.center_specimen or MARROW)}
     return words.text(f"state.{row.state_reason}", **known, **depth_words(row, words))
 
 
