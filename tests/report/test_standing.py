@@ -251,6 +251,9 @@ def test_no_surface_gives_a_share_where_the_patient_is_out_of_depth(fake_run: Ca
             assert word not in told, (name, word)
         assert '<tr class="cblc">' not in told, name
         assert words.strings("blasts.out_of_depth") in told or name == "fhir", name
+        assert "(CBLC) = N + N1 + M + M1 + R + R1 + J/J1" in told or name == "fhir", name
+        assert not re.search(r"\d CBLC", said), name  # as each field has it
+        assert not re.search(r"\d called CBLC", said), name
     row, patient = tables(run)
     for column in ("cblc_ratio", "cblc_ratio_upper", "corrected_ratio", "call", "who_most", "me_ratio"):
         assert row[column] == "", column

@@ -32,8 +32,8 @@ def measure_centers(
 
     ``cells`` are those that ``pooled`` was measured on, ``center_of`` and ``specimen_of`` the center and the specimen
     of each patient. The threshold and the rules of calls are those of all patients together: a study has one threshold.
-    A center is measured on the patients of one specimen, the one most of them have. Simulated centers have no entry, nor
-    has one that is not stated: patients of any hospital would be taken for its own.
+    A center is measured on the patients of one specimen, the one most of them have. Simulated centers have no entry,
+    nor has one that is not stated: patients of any hospital would be taken for its own.
     """
     if pooled.simulated:
         return {}, {}

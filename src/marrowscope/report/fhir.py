@@ -28,6 +28,7 @@ from marrowscope.report.pdf_text import one_line, plain, spelled
 from marrowscope.report.problems import PatientProblem, attempt, leave_out, tell
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.verdict import (
+    Ratio,
     call_reasons,
     call_sentence,
     is_out_of_depth,
@@ -40,6 +41,7 @@ from marrowscope.report.verdict import (
 )
 from marrowscope.report.words import load_words
 from marrowscope.runs.parquet import read_table
+from marrowscope.statistics.intervals import is_wide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -185,10 +187,11 @@ class _Maker:
         """Make the ratio as counted, with x, n and Wilson interval; out of depth, there is none of them."""
         if is_out_of_depth(row):
             return self._observation("counted-ratio", self.words.strings("ratio.heading"), {}, absent="not-performed")
+        counted = Ratio(row.cblc_ratio, row.cblc_ratio_lower, row.cblc_ratio_upper)
         return self._observation(
             "counted-ratio",
             self.words.strings("ratio.machine" if is_unvalidated(row) else "ratio.raw"),
-            percent(row.cblc_ratio if row.corrected_ratio is not None else shown_ratio(row).headline),
+            percent(counted.headline),
             components=[
                 integer_part(self.words.strings("fhir.n_cblc"), row.n_cblc),
                 integer_part(self.words.strings("fhir.n_countable"), row.n_countable),
@@ -196,7 +199,7 @@ class _Maker:
                 percent_range(self.words.strings("fhir.wilson"), row.cblc_ratio_lower, row.cblc_ratio_upper),
             ],
             absent="not-applicable",
-            notes=[] if row.corrected_ratio is not None else self._too_wide(row),
+            notes=[self.words.strings("ratio.too_wide")] if counted.is_wide else [],
         )
 
     def corrected_ratio(self, row: PatientRow) -> Json:
@@ -222,10 +225,6 @@ class _Maker:
                 *([] if is_out_of_depth(row) else [self.words.strings("ratio.scope")]),
             ],
         )
-
-    def _too_wide(self, row: PatientRow) -> list[str]:
-        """Return why an interval stands without a ratio, if one does."""
-        return [self.words.strings("ratio.too_wide")] if shown_ratio(row).is_wide else []
 
     def call(self, row: PatientRow) -> Json:
         """Make the call in its fixed wording, with its reason and what it depends on as notes."""
@@ -294,7 +293,7 @@ class _Maker:
         return self._observation(
             "blast-estimate",
             strings("blasts.heading"),
-            {"valueRange": value} if known else {},
+            {"valueRange": value} if known and not is_wide(row.who_lower, row.who_upper) else {},
             components=[
                 integer_part(strings("fhir.n_least"), row.who_n_least),
                 integer_part(strings("fhir.n_most"), row.who_n_most),

@@ -33,7 +33,7 @@ CALL_SIGNS = {
 """A sign next to the words, so that shape and not only color shows the call."""
 
 _NO_CALLS = {"withheld", "none", "not_validated", "out_of_depth"}
-_MAX_LYMPHOID = 0.30
+MAX_LYMPHOID = 0.30
 """Share of the nucleated cells; above it the ratio says nothing about blasts, since lymphoblasts are not counted."""
 
 
@@ -115,10 +115,14 @@ def verdict(row: PatientRow, words: Words) -> Verdict:
 
 
 def composition(row: PatientRow, words: Words) -> Markup | None:
-    """Spell out what CBLC is and how many cells of each code were called one; None for an older run."""
+    """Spell out what CBLC is and how many cells of each code were called one; None for an older run.
+
+    Out of depth the counts are left out: their sum over the countable cells is the ratio that must not be made.
+    """
     if row.cblc_by_category is None:
         return None
-    parts = " + ".join(f"{'/'.join(item.codes)} {integer(item.n)}" for item in row.cblc_by_category)
+    counted = not is_out_of_depth(row)
+    parts = " + ".join("/".join(item.codes) + f" {integer(item.n)}" * counted for item in row.cblc_by_category)
     return words.text("ratio.composition", parts=parts)
 
 
@@ -174,7 +178,7 @@ def call_sentence(row: PatientRow, words: Words) -> Markup:
 
 def lymphoid_sentence(row: PatientRow, words: Words) -> Markup | None:
     """Return the remark on the call of a lymphoid marrow; None if the call is withheld and already says so."""
-    is_lymphoid = row.lymphoid_share is not None and row.lymphoid_share > _MAX_LYMPHOID
+    is_lymphoid = row.lymphoid_share is not None and row.lymphoid_share > MAX_LYMPHOID
     return _lymphoid_words(row, words) if is_lymphoid and call_of(row) not in _NO_CALLS else None
 
 

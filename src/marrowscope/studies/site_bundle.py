@@ -102,7 +102,8 @@ def require_bundle_of_run(bundle: Bundle, station: Station) -> None:
 def reviewed_sites(station: Station, center: str | None = None) -> list[ReviewedSite]:
     """Gather the audited patients of each center of the run, in order of name; of ``center`` alone where given.
 
-    Of a center, those of the specimen that most have are gathered. Patients with a simulated photograph are only counted. Raises ReviewError for a center that the run does not have.
+    Of a center, those of the specimen that most have are gathered. Patients with a simulated photograph are only
+    counted. Raises ReviewError for a center that the run does not have.
     """
     (run,) = station.cells.runs
     names = sorted({row.center for row in station.cells.rows.values()})
