@@ -175,3 +175,10 @@ def test_many_lymphoid_cells_are_said_not_to_be_in_the_estimate() -> None:
 
     assert "Lymphoid cells 65.0%: lymphoblasts are not in this estimate." in told(0.65)
     assert all("lymphoblasts" not in told(share) for share in (0.3, None))
+
+
+def test_one_cell_is_one_in_both_denominators() -> None:
+    row = patient_row(COUNTED | {"n_countable": 1, "n_nucleated": 1})
+    assert "divides by 1 countable cell, this differential by 1 nucleated cell." in figures.denominators(row, WORDS)
+    row = patient_row(COUNTED | {"n_countable": 1200, "n_nucleated": 1200, "n_leukocytes": 1})
+    assert "divides by 1,200 countable cells, this differential by 1 leukocyte." in figures.denominators(row, WORDS)

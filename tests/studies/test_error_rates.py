@@ -176,3 +176,11 @@ def test_simulated_and_real_photographs_are_not_measured_together(cohort: Path, 
     with pytest.raises(InputError, match=r"found 7 simulated photographs \(.*\) and 1 real, expected one kind"):
         quantify_bundle(demonstration_bundle(), mixed, tmp_path / "bundle", threshold=0.3, config=CONFIG)
     assert not (tmp_path / "bundle").exists()
+
+
+def test_quantify_takes_the_names_of_shipped_bundles(tmp_path: Path) -> None:
+    for name, found in (("demo", "no-cohort"), ("nothing", "nothing: found no bundle.toml")):
+        made = ["quantify", name, str(tmp_path / "no-cohort"), "--out", str(tmp_path / "new")]
+        result = CliRunner().invoke(app, made)
+        assert found in str(result.exception)
+        assert "--bundle" not in str(result.exception)

@@ -169,7 +169,7 @@ def load_bundle(path: Path, *, verify: bool = True, with_rates: bool = True) -> 
     """
     spec_path = path / SPEC_NAME
     if not spec_path.is_file():
-        message = f"{path}: found no {SPEC_NAME}, expected a model bundle; check the path given with --bundle"
+        message = f"{path}: found no {SPEC_NAME}, expected a model bundle; check its path, or name default or demo"
         raise BundleError(message)
     data = spec_path.read_bytes()
     spec = read_description(data, spec_path)

@@ -343,7 +343,11 @@ _CALL_LINES = (
     ),
     (
         "Calls",
-        (("error among decided", "calls_error_among_decided"), ("indeterminate", "calls_share_indeterminate")),
+        (
+            ("error among decided", "calls_error_among_decided"),
+            ("indeterminate", "calls_share_indeterminate"),
+            ("without a call", "calls_share_without_a_call"),
+        ),
     ),
     (
         "Forced decision",

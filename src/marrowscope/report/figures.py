@@ -304,11 +304,12 @@ def counted_cells(row: PatientRow, words: Words) -> Markup:
 
 def denominators(row: PatientRow, words: Words) -> Markup:
     """Say what the ratio and the differential divide by, and which cells are in neither."""
-    n_countable = integer(row.n_countable)
+    countable = words.count("countable", row.n_countable)
     if row.n_leukocytes is not None:
-        n_leukocytes = integer(row.n_leukocytes)
-        return words.text("differential.denominators_blood", n_countable=n_countable, n_leukocytes=n_leukocytes)
-    return words.text("differential.denominators", n_countable=n_countable, n_nucleated=integer(row.n_nucleated))
+        leukocytes = words.count("leukocyte", row.n_leukocytes)
+        return words.text("differential.denominators_blood", countable=countable, leukocytes=leukocytes)
+    nucleated = words.count("nucleated", row.n_nucleated)
+    return words.text("differential.denominators", countable=countable, nucleated=nucleated)
 
 
 def learned_notes(row: PatientRow, words: Words) -> tuple[Markup, ...]:
