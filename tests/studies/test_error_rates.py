@@ -179,7 +179,7 @@ def test_simulated_and_real_photographs_are_not_measured_together(cohort: Path, 
 
 
 def test_quantify_takes_the_names_of_shipped_bundles(tmp_path: Path) -> None:
-    for name, found in (("demo", "no-cohort"), ("nothing", "nothing: found no bundle.toml")):
+    for name, found in (("demo", "no-cohort"), ("nothing", "nothing: not found, no such file or folder")):
         made = ["quantify", name, str(tmp_path / "no-cohort"), "--out", str(tmp_path / "new")]
         result = CliRunner().invoke(app, made)
         assert found in str(result.exception)

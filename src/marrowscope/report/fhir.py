@@ -177,10 +177,16 @@ class _Maker:
     def standing(self, row: PatientRow) -> Json:
         """Make the patient's state and its reason as text, with the research-use statement as a note."""
         strings, sentence = self.words.strings, standing_sentence(row, self.words)
-        told = "" if sentence is None else f"{strings(f'state.word.{row.state}')}. {plain(sentence)}"
-        value = {"valueString": told} if told else {}
+        heading = strings("state.heading")
+        if sentence is None:
+            return self._observation("standing", heading, {}, absent="unknown", notes=[strings("research_use")])
+        # The sentence begins with the state in its own words, so the word as such stands apart.
         return self._observation(
-            "standing", strings("state.heading"), value, absent="unknown", notes=[strings("research_use")]
+            "standing",
+            heading,
+            {"valueString": plain(sentence)},
+            components=[{"code": code(strings("fhir.state")), "valueString": strings(f"state.word.{row.state}")}],
+            notes=[strings("research_use")],
         )
 
     def counted_ratio(self, row: PatientRow) -> Json:
