@@ -47,7 +47,7 @@ class ReviewedSite:
     """The audited patients of a center, and the ratio of each of them that was reviewed in full.
 
     ``n_simulated`` are patients with a simulated photograph: no real center's rates come from them. All patients have
-    one ``specimen``; None without any.
+    one ``specimen``, None without any; ``n_other_specimen`` audited ones have another or state none, and are left out.
     """
 
     center: str
@@ -55,6 +55,7 @@ class ReviewedSite:
     ratios: Mapping[str, float]
     n_simulated: int = 0
     specimen: Specimen | None = None
+    n_other_specimen: int = 0
 
     @property
     def lacks(self) -> str | None:
@@ -63,7 +64,9 @@ class ReviewedSite:
         if self.center == UNKNOWN:
             return f"{found} whose center is not stated, expected its name in patients.csv; name it and predict again"
         if len(self.patients) < FEWEST_PATIENTS:
-            beside = f" beside {count_of(self.n_simulated, 'simulated one')}" if self.n_simulated else ""
+            left_out = [f"{count_of(self.n_simulated, 'simulated one')}"] * bool(self.n_simulated)
+            left_out += [f"{self.n_other_specimen} of another specimen or none stated"] * bool(self.n_other_specimen)
+            beside = f" beside {' and '.join(left_out)}" if left_out else ""
             return f"{found}{beside}, expected at least {FEWEST_PATIENTS} of a center; audit more patients"
         return None
 
@@ -133,7 +136,7 @@ def reviewed_sites(station: Station, center: str | None = None) -> list[Reviewed
         specimen = specimens.get(name)
         kept = tuple(item for item in audited if specimen_of[item.patient_id] == specimen)
         own = {item.patient_id: ratios[name][item.patient_id] for item in kept if item.patient_id in ratios[name]}
-        sites.append(ReviewedSite(name, kept, own, n_simulated[name], specimen))
+        sites.append(ReviewedSite(name, kept, own, n_simulated[name], specimen, len(audited) - len(kept)))
     return sites
 
 
