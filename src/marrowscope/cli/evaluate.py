@@ -186,6 +186,7 @@ def _report(work: _Work, truth: Cohort, out: Path) -> None:
         return
     _print_main_figures(evaluation)
     _print_calls(evaluation)
+    _print_own_rates(work.run)
     _print_not_compared(evaluation)
     typer.echo(f"Page: {shown(out / 'index.html')}")
     typer.echo(f"Every figure: {shown(out / 'metrics.md')}; tables and figures/*.svg beside it.")
@@ -313,6 +314,21 @@ def _print_not_compared(evaluation: Evaluation) -> None:
             f"! {count_of(linked.n_fields_only_in_cohort, 'annotated field')} of the cohort not in the run and not "
             f"compared; the figures are of {count_of(n_compared, 'patient')}.",
             err=True,
+        )
+
+
+def _print_own_rates(run: Path) -> None:
+    """Name the centers whose ratios were corrected with their own rates: their patients may be those of the rates."""
+    import polars as pl
+
+    from marrowscope.runs.parquet import read_table
+
+    patients = read_table(run / "patients.parquet", "patients")
+    corrected = pl.col("corrected_ratio").is_not_null() & (pl.col("state_reason") == "center_measured")
+    if centers := patients.filter(corrected)["center"].unique().sort().to_list():
+        typer.echo(
+            f"! Corrected with error rates measured in the center itself: {', '.join(centers)}. This is a test only if "
+            "they were measured on other patients."
         )
 
 
