@@ -8,7 +8,7 @@ same coordinates.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,10 @@ ContourArray = NDArray[np.float64]
 UNKNOWN = "unknown"
 """Value of a center or diagnosis that is not stated; such a patient counts neither as AML nor as another diagnosis."""
 
-SPECIMENS = ("marrow", "blood")
+Specimen = Literal["marrow", "blood"]
+MARROW: Specimen = "marrow"
+BLOOD: Specimen = "blood"
+SPECIMENS: tuple[Specimen, ...] = (MARROW, BLOOD)
 """Specimens whose cells are counted and judged; of any other, what needs the specimen is not shown."""
 
 

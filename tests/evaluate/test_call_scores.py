@@ -172,7 +172,9 @@ def test_run_without_calls_says_why_and_writes_no_row() -> None:
     assert call_table(plain, "A", AT).is_empty()
     assert risk_coverage(plain, "A", AT).is_empty()
     for figure in call_figures(plain, AT):
-        assert figure.undefined == "the run has no calls, because its bundle states no threshold or no error rates"
+        assert figure.undefined == (
+            "the run has no calls, because its bundle states no threshold, or no error rates that hold here"
+        )
         assert math.isnan(figure.value.lower)
         assert figure.note == ""
     forced = by_key(forced_figures(plain, AT))

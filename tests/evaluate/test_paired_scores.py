@@ -176,7 +176,9 @@ def test_each_side_is_decided_at_its_own_threshold() -> None:
     found = paired_decisions(side(1, same, threshold=0.4), side(1, same, threshold=0.6), CONFIG)[0]
     assert (found.both_right, found.only_a_right, found.only_b_right) == (1, 1, 0)
     missing = paired_decisions(side(1, same, threshold=None), side(1, same), CONFIG)[0]
-    assert missing.undefined == "no threshold: the bundle states none, and --threshold was not given"
+    assert missing.undefined == "no threshold on both sides: A states none, and --threshold was not given"
+    neither = paired_decisions(side(1, same, threshold=None), side(1, same, threshold=None), CONFIG)[0]
+    assert neither.undefined.startswith("no threshold on both sides: neither A nor B states one")
 
 
 def test_what_is_not_defined_says_why() -> None:

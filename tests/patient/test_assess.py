@@ -12,7 +12,7 @@ from marrowscope.patient.quantify.estimate import count_fields
 from marrowscope.patient.quantify.quantification import Quantification
 from marrowscope.patient.quantify.threshold import StudyThreshold
 from marrowscope.patient.standing import MeasuredCenter, MeasuredRates
-from marrowscope.records import Patient
+from marrowscope.records import BLOOD, MARROW, Patient
 from marrowscope.runs.parquet import conform
 from marrowscope.runs.schemas import CALL_REASONS, CALLS, CELLS, CORRECTION_NOTES, FIELDS
 from marrowscope.vocabulary import find_reference_ranges
@@ -55,7 +55,8 @@ def assess(
     specimen: str = "marrow",
 ) -> pl.DataFrame:
     people = [Patient(name, "C", "AML", specimen=specimen) for name in patients]
-    centers = {"C": MeasuredCenter(quantification, 30, 2)} if quantification else {}
+    measured_on = BLOOD if specimen == BLOOD else MARROW
+    centers = {"C": MeasuredCenter(quantification, 30, 2, measured_on)} if quantification else {}
     measured = MeasuredRates(quantification, centers)
     fields, cells = tables(patients)
     fields = fields.with_columns(pl.lit(simulated).alias("simulated"))
@@ -71,6 +72,7 @@ def test_every_patient_has_a_row_with_its_correction_and_call() -> None:
     assert table["threshold"].to_list() == [0.2] * 4
     assert table["corrected_ratio"][0] == pytest.approx((0.5 - 0.05) / 0.85, abs=0.03)
     assert table["corrected_ratio"][3] is None
+    assert table["confidence_above"].is_null().to_list() == [False, False, True, True]
     assert set(table["call"]) <= set(CALLS)
     assert set(table["call_reason"].drop_nulls()) <= set(CALL_REASONS)
     assert set(table["correction_note"].drop_nulls()) <= set(CORRECTION_NOTES)
@@ -161,6 +163,7 @@ def test_no_call_stands_beside_fewer_cells_than_a_differential_needs(
     measured = Quantification(source="a test", rates=RATES, threshold=THRESHOLD, simulated=True)
     row = assess({"P": (n - 100, 100, 0)}, measured, simulated=simulated, specimen=specimen).row(0, named=True)
     assert (row["call"], row["call_reason"], row["adequacy"]) == expected
+    assert (row["confidence_above"] is None) == (row["call"] == "no_call")
 
 
 REAL = {"N": 5, "M": 5, "M1": 5, "J": 5}

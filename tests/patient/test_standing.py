@@ -47,7 +47,7 @@ def test_a_center_opens_by_thirty_patients_with_at_most_two_outside(
 
 def test_rates_of_other_centers_are_never_applied() -> None:
     measured = MeasuredRates(POOLED, {"A": MeasuredCenter(OWN, 50, 0)})
-    for center in ("B", "a", ""):
+    for center in ("B", "a", "A "):
         found = standing_of(center, fields(REAL), measured)
         assert (found.state, found.reason, found.quantification) == ("not_validated", "other_centers", None)
     assert standing_of("B", fields(REAL), MeasuredRates()).reason == "no_rates"
@@ -85,3 +85,25 @@ def test_out_of_depth_comes_before_every_other_state() -> None:
         found = standing_of("A", fields(marks), measured, Depth((), "depth_stain"))
         assert (found.state, found.reason, found.quantification) == ("out_of_depth", "depth_stain", None)
         assert standing_of("A", fields(marks), measured, Depth((), None)) == standing_of("A", fields(marks), measured)
+
+
+@pytest.mark.parametrize("center", ["unknown", "Unknown ", ""])
+def test_rates_of_a_center_that_nobody_stated_hold_for_no_patient(center: str) -> None:
+    measured = MeasuredRates(POOLED, {center: MeasuredCenter(OWN, 50, 0)})
+    found = standing_of(center, fields(REAL), measured)
+    assert (found.state, found.reason, found.quantification) == ("not_validated", "center_unknown", None)
+    assert standing_of(center, fields(REAL), MeasuredRates(POOLED)).reason == "other_centers"
+
+
+@pytest.mark.parametrize("n_patients", [50, 3])
+def test_rates_of_one_specimen_are_not_applied_to_another(n_patients: int) -> None:
+    measured = MeasuredRates(
+        POOLED, {"A": MeasuredCenter(OWN, n_patients, 0), "B": MeasuredCenter(OWN, n_patients, 0, "blood")}
+    )
+    opened = "center_measured" if n_patients == 50 else "center_not_open"
+    for center, own, other in (("A", " Marrow", "blood"), ("B", "BLOOD", "marrow")):
+        assert standing_of(center, fields(REAL), measured, specimen=own).reason == opened
+        for specimen in (other, "unknown", ""):
+            found = standing_of(center, fields(REAL), measured, specimen=specimen)
+            assert (found.state, found.reason, found.quantification) == ("not_validated", "other_specimen", None)
+            assert found.row()["center_specimen"] == own.strip().casefold()

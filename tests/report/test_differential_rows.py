@@ -71,6 +71,13 @@ def test_a_share_is_outside_firmly_when_its_whole_interval_is(
     assert outside_of(share, lower, upper, None, None) is None
 
 
+def test_an_interval_that_is_printed_as_the_limit_reaches_it() -> None:
+    """One monoblast of 134: the interval is printed as 0.0-4.6, the range as 0.0-0.0."""
+    assert outside_of(1 / 134, 0.0002, 0.046, 0.0, 0.0) == "high_maybe"
+    assert outside_of(3 / 134, 0.0006, 0.06, 0.0, 0.0) == "high"
+    assert outside_of(0.0, 0.0, 0.01196, 0.012, 0.05) == "low_maybe"
+
+
 def test_no_cell_has_no_share_and_no_sign() -> None:
     lines = category_lines(assessed(KEPT.clear()).differential, {}, WORDS)
     assert all(line.share is None and line.sign == "" for line in lines)

@@ -348,7 +348,7 @@ def test_run_without_corrected_ratios_and_calls_has_a_page_that_says_so(tmp_path
     text = write(tmp_path / "m", {"A": ["A1", "A2", "A3"]}, calls=False).read_text(encoding="utf-8")
     for title in (title for key, (title, _) in CALL_FIGURES.items() if key != "decision_curve"):
         assert title in text.split("Not drawn, because there are no data:")[1].split("</p>")[0]
-    assert "The run has no calls, because its bundle states no threshold or no error rates." in text
+    assert "The run has no calls, because its bundle states no threshold, or no error rates that hold here." in text
     assert text.count("not defined: no corrected ratio: the run&#39;s bundle has no error rates") >= 5
     assert "Corrected MAE" not in text
     row = next(row for row in table_rows(text, "the largest difference first") if row[0] == "A1")

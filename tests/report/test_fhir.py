@@ -186,6 +186,18 @@ def test_call_says_why_it_is_so_and_what_it_depends_on(filled: FakeRun) -> None:
     assert notes(resources(bundle)["Call"]) == [load_strings()("call.reason.lymphoid")]
 
 
+@pytest.mark.parametrize(("lower", "is_told"), [(0.2, False), (0.6, True)])
+def test_a_counted_share_or_estimate_with_a_wide_interval_has_no_value(
+    filled: FakeRun, lower: float, *, is_told: bool
+) -> None:
+    wide = {"cblc_ratio": 1.0, "cblc_ratio_lower": lower, "cblc_ratio_upper": 1.0}
+    assess_as(filled, "P1", **wide, who_least=1.0, who_most=1.0, who_lower=lower, who_upper=1.0)
+    found = resources(bundles(filled)[0])
+    assert ("valueQuantity" in found["CBLC ratio, as counted"]) == is_told
+    assert (load_strings("en")("ratio.too_wide") in notes(found["CBLC ratio, as counted"])) != is_told
+    assert ("valueRange" in found["Myeloid blast estimate"]) == is_told
+
+
 def test_patient_without_a_call_has_no_confidence(filled: FakeRun) -> None:
     assess_as(filled, "P1", call="no_call", call_reason="few_fields", call_depends_on_threshold=False)
     of = resources(bundles(filled)[0])

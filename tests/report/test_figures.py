@@ -109,19 +109,22 @@ def test_the_marks_are_those_of_the_specimen_with_what_each_means(
     assert figure.scale is not None
     assert [mark.label for mark in figure.scale.marks] == marks
     assert all(words in figure.note for words in named)
-    assert ("no minimum by WHO, except 20% with BCR::ABL1 or mutated CEBPA" in figure.note) == bool(marks)
+    known = "no minimum by WHO, except 20% with BCR::ABL1, mutated CEBPA or myelodysplasia-related changes"
+    assert (known in figure.note) == bool(marks)
     assert "never to the CBLC ratio" in figure.note
 
 
 def test_promyelocytes_are_shown_the_other_way_where_there_are_many() -> None:
     alt = {"who_alt_least": 0.22, "who_alt_most": 0.27, "who_alt_lower": 0.2, "who_alt_upper": 0.31}
     told = [str(line) for line in blast_estimate(patient_row(COUNTED | BLASTS | alt), WORDS).lines]
-    assert "With promyelocytes: 22.0% to 27.0% (95% sampling limits 20.0% to 31.0%)." in told[-1]
+    assert told[-2] == "With promyelocytes: 22.0% to 27.0% (95% sampling limits 20.0% to 31.0%)."
     assert "a rule of this program, not of a classification" in told[-1]
     told = [
         str(line) for line in blast_estimate(patient_row(COUNTED | BLASTS | alt | {"who_declared": "apl"}), WORDS).lines
     ]
-    assert told[-1].startswith("Without promyelocytes: 22.0%")
+    assert told[-2].startswith("Without promyelocytes: 22.0%")
+    single = blast_estimate(patient_row(COUNTED | BLASTS | alt | {"who_alt_most": 0.22}), WORDS).lines
+    assert single[-2] == "With promyelocytes: 22.0% (95% sampling limits 20.0% to 31.0%)."
     assert len(blast_estimate(patient_row(COUNTED | BLASTS), WORDS).lines) == 2
 
 
@@ -135,3 +138,47 @@ def test_proerythroblasts_stand_beside_the_definition_that_counts_them() -> None
     }
     line = str(blast_estimate(patient_row(COUNTED | BLASTS | stated), WORDS).lines[-1])
     assert "more than 80% erythroid cells, at least 30% proerythroblasts; counted here: 85.0% and 40.0%." in line
+
+
+def test_in_blood_no_proerythroblast_is_said_to_be_counted() -> None:
+    stated = {"who_declared": "pure_erythroid_leukaemia", "specimen": "blood", "n_leukocytes": 50, "n_nucleated": 350}
+    line = str(blast_estimate(patient_row(COUNTED | BLASTS | stated), WORDS).lines[-1])
+    assert line.startswith("Proerythroblasts are not counted, though pure erythroid leukemia was stated")
+    assert "none" not in line
+
+
+def test_blood_without_a_leukocyte_says_so() -> None:
+    row = patient_row(COUNTED | {"specimen": "blood", "n_leukocytes": 0, "n_nucleated": 300})
+    (why,) = blast_estimate(row, WORDS).lines
+    assert why == "No estimate: no leukocyte among 300 nucleated cells. Blasts in blood are counted of the leukocytes."
+    (note,) = figures.learned_notes(row, WORDS)
+    assert "there are none among the 300 nucleated cells" in note
+    empty = patient_row(COUNTED | {"specimen": "blood", "n_leukocytes": 0, "n_nucleated": 0})
+    assert blast_estimate(empty, WORDS).lines == ("No nucleated cells, so there is no estimate.",)
+    assert figures.learned_notes(empty, WORDS) == ()
+
+
+def test_an_estimate_with_limits_wider_than_half_the_scale_is_no_figure() -> None:
+    one = {"who_n_least": 1, "who_n_most": 1, "who_least": 1.0, "who_most": 1.0, "who_lower": 0.1467, "who_upper": 1.0}
+    figure = blast_estimate(patient_row(COUNTED | one), WORDS)
+    assert figure.value == "No single estimate: <strong>14.7% to 100.0%</strong>, wider than half the scale"
+    assert figure.scale is not None
+    assert (figure.scale.span, figure.scale.estimate, figure.scale.interval) == (None, None, (0.1467, 1.0))
+    assert figure.lines[0] == "1 cell is called as codes that count. With 95% sampling limits: 14.7% to 100.0%."
+    narrow = blast_estimate(patient_row(COUNTED | one | {"who_lower": 0.5}), WORDS)
+    assert narrow.value == "<strong>100.0%</strong> of nucleated cells"
+
+
+def test_many_lymphoid_cells_are_said_not_to_be_in_the_estimate() -> None:
+    def told(share: float | None) -> str:
+        return " ".join(blast_estimate(patient_row(COUNTED | BLASTS | {"lymphoid_share": share}), WORDS).lines)
+
+    assert "Lymphoid cells 65.0%: lymphoblasts are not in this estimate." in told(0.65)
+    assert all("lymphoblasts" not in told(share) for share in (0.3, None))
+
+
+def test_one_cell_is_one_in_both_denominators() -> None:
+    row = patient_row(COUNTED | {"n_countable": 1, "n_nucleated": 1})
+    assert "divides by 1 countable cell, this differential by 1 nucleated cell." in figures.denominators(row, WORDS)
+    row = patient_row(COUNTED | {"n_countable": 1200, "n_nucleated": 1200, "n_leukocytes": 1})
+    assert "divides by 1,200 countable cells, this differential by 1 leukocyte." in figures.denominators(row, WORDS)

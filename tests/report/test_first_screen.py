@@ -66,7 +66,7 @@ def test_a_specimen_that_is_unknown_is_not_judged_and_has_no_estimate() -> None:
     ("changes", "why"),
     [
         ({"who_not_learned": ["M"]}, "No estimate: the bundle did not learn M from real cells, which it counts."),
-        ({"who_least": None, "state": "not_validated"}, "No estimate: nobody has measured how well blasts are"),
+        ({"who_least": None, "state": "not_validated"}, "No estimate: how well blasts are recognized here is not"),
         ({"who_least": None}, "No nucleated cells, so there is no estimate."),
     ],
 )
@@ -96,3 +96,24 @@ def test_the_worst_flag_is_farthest_beyond_its_limit() -> None:
     assert worst_flag([flag("unmeasured", None, None), slightly]) is slightly
     assert worst_flag([twice, flag("any", 0.1, 0.0)]).flag == "any"  # type: ignore[union-attr]
     assert worst_flag([]) is None
+    unchecked = flag("unchecked", 9.0, 0.0)
+    assert worst_flag([slightly, unchecked]) is slightly
+    assert worst_flag([unchecked]) is unchecked
+
+
+def test_the_flag_item_says_how_many_more_there_are() -> None:
+    few = {"flag": "few_cells", "value": 50.0, "limit": 100.0, "n_fields": None}
+    other = {"flag": "lymphoid_high", "value": 0.31, "limit": 0.3, "n_fields": None}
+    assert items(flags=[few, other])["flag"].beside == "measured 50, limit 100; 1 more below"
+    assert items(flags=[few])["flag"].beside == "measured 50, limit 100"
+
+
+def test_the_blasts_of_a_promyelocytic_or_lymphoid_marrow_do_not_stand_alone() -> None:
+    alt = {"who_alt_least": 0.857, "who_alt_most": 0.857, "who_alt_lower": 0.796, "who_alt_upper": 0.905}
+    beside = str(items(**alt, lymphoid_share=0.31)["blasts"].beside)
+    assert beside == (
+        "With promyelocytes: 85.7% (95% sampling limits 79.6% to 90.5%). "
+        "Lymphoid cells 31.0%: lymphoblasts are not in this estimate."
+    )
+    assert items()["blasts"].beside == ""
+    assert "With promyelocytes" not in items(**alt, who_not_learned=["M"])["blasts"].beside

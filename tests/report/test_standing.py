@@ -57,7 +57,10 @@ DEPTH = [
 ]
 UNVALIDATED = [
     ("not_validated", reason)
-    for reason in ("no_rates", "other_centers", "center_not_open", "simulated_photographs", "mixed_photographs")
+    for reason in (
+        *("no_rates", "other_centers", "center_not_open", "simulated_photographs", "mixed_photographs"),
+        *("center_unknown", "other_specimen"),
+    )
 ]
 
 
@@ -117,7 +120,9 @@ def sentence_of(reason: str, language: str = "en") -> str:
     """Return the sentence of a state with the figures of ``in_state``."""
     name = reason.removeprefix("depth_")
     shown = ["7.9%", "1.2%"] if name in {"contradictions", "middling"} else ["0.0789", "0.0123"]
+    specimens = {"measured": "marrow", "specimen": "marrow"} if reason == "other_specimen" else {}
     return load_strings(language).texts[f"state.{reason}"].format(
+        **specimens,
         patients="31 patients", outside=2, value=shown[0], usual=shown[1], low="5.5", high="9.5", distance="12.3",
         limit="6.8", scale="0.247",
     )  # fmt: skip
@@ -134,6 +139,14 @@ def test_every_surface_prints_the_state_and_its_sentence(
     for name, words in surfaces(run).items():
         assert sentence in words, name
         assert strings(f"state.word.{state}") in words, name
+    (fhir,) = write_fhir(run.folder)
+    standing = next(
+        entry["resource"]
+        for entry in json.loads(fhir.read_text(encoding="utf-8"))["entry"]
+        if entry["resource"]["code"]["text"] == strings("state.heading")
+    )
+    assert standing["valueString"] == sentence
+    assert [item["valueString"] for item in standing["component"]] == [strings(f"state.word.{state}")]
     row, patient = tables(run)
     assert (row["state"], row["state_reason"]) == (patient["state"], patient["state_reason"]) == (state, reason)
 
@@ -251,6 +264,9 @@ def test_no_surface_gives_a_share_where_the_patient_is_out_of_depth(fake_run: Ca
             assert word not in told, (name, word)
         assert '<tr class="cblc">' not in told, name
         assert words.strings("blasts.out_of_depth") in told or name == "fhir", name
+        assert "(CBLC) = N + N1 + M + M1 + R + R1 + J/J1" in told or name == "fhir", name
+        assert not re.search(r"\d CBLC", said), name  # as each field has it
+        assert not re.search(r"\d called CBLC", said), name
     row, patient = tables(run)
     for column in ("cblc_ratio", "cblc_ratio_upper", "corrected_ratio", "call", "who_most", "me_ratio"):
         assert row[column] == "", column

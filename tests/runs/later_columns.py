@@ -15,7 +15,15 @@ LATER: dict[TableKind, set[str]] = {
     "cells": {"p_plasma", "is_plasma", "embedding_distance"},
     "patients": {
         "sex",
-        *("state", "state_reason", "center_n_reviewed", "center_n_outside", "depth", "fitting_um_per_px"),
+        *(
+            "state",
+            "state_reason",
+            "center_n_reviewed",
+            "center_n_outside",
+            "center_specimen",
+            "depth",
+            "fitting_um_per_px",
+        ),
         *("threshold_n_patients", "threshold_simulated", "threshold_method", "interval_wide"),
         *("other_parts", "simulated_only", "simulated_only_codes", "who_not_learned"),
         *("n_leukocytes", "nrbc_per_100", "cblc_by_category"),

@@ -9,7 +9,6 @@ import pytest
 
 from marrowscope.statistics.clustered_auc import clustered_auc_interval
 from marrowscope.statistics.delong import auc_interval
-from tests.statistics.asah import NDKA, POOR_OUTCOME
 
 
 def simulated(generator: np.random.Generator, n_patients: int = 30) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -38,7 +37,8 @@ def written_out(truth: np.ndarray, score: np.ndarray, cluster: np.ndarray) -> fl
 
 
 def test_one_cell_per_patient_is_delong() -> None:
-    one, other = clustered_auc_interval(POOR_OUTCOME, NDKA, np.arange(113)), auc_interval(POOR_OUTCOME, NDKA)
+    truth, score, _ = simulated(np.random.default_rng(5))
+    one, other = clustered_auc_interval(truth, score, np.arange(len(truth))), auc_interval(truth, score)
     assert (one.estimate, one.lower, one.upper) == pytest.approx((other.estimate, other.lower, other.upper))
 
 

@@ -14,7 +14,7 @@ from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.bundle.spec_file import description_text
 from marrowscope.cli.main import app
 from marrowscope.errors import BundleError, CohortError, InputError
-from marrowscope.imaging import sha256_file
+from marrowscope.imaging import read_image, sha256_file, write_image
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE
 from marrowscope.predict import PredictConfig, predict
 from marrowscope.simulate import SimulationConfig, simulate_cohort
@@ -166,3 +166,21 @@ def test_cut_cells_are_left_out_and_cells_called_not_countable_are_not_counted()
     assert found["counted"].to_list() == [True, False, False]
     assert found["called_category"].to_list() == ["N", "N5", None]
     assert found["called_cblc"].to_list() == [True, False, None]
+
+
+def test_simulated_and_real_photographs_are_not_measured_together(cohort: Path, tmp_path: Path) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(cohort, mixed)
+    one = min(mixed.glob("*/*.jpg"))
+    write_image(one, read_image(one))  # without the mark
+    with pytest.raises(InputError, match=r"found 7 simulated photographs \(.*\) and 1 real, expected one kind"):
+        quantify_bundle(demonstration_bundle(), mixed, tmp_path / "bundle", threshold=0.3, config=CONFIG)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_quantify_takes_the_names_of_shipped_bundles(tmp_path: Path) -> None:
+    for name, found in (("demo", "no-cohort"), ("nothing", "nothing: not found, no such file or folder")):
+        made = ["quantify", name, str(tmp_path / "no-cohort"), "--out", str(tmp_path / "new")]
+        result = CliRunner().invoke(app, made)
+        assert found in str(result.exception)
+        assert "--bundle" not in str(result.exception)

@@ -124,6 +124,23 @@ def test_patients_are_gathered_by_center_and_simulated_ones_left_out(
     assert first.ratios == {"A00": pytest.approx(n_cblc / int(kept["is_countable"].sum()))}
 
 
+def test_patients_of_another_specimen_are_left_out(review: Review, tmp_path: Path) -> None:
+    with open_review(review.place, [review.run], lone_reader=None, reads_only=True) as station:
+        for name, specimen in (("A00", "blood"), ("A01", "unknown")):
+            station.cells.rows[name] = station.cells.rows[name].model_copy(update={"specimen": specimen})
+        first, _ = reviewed_sites(station)
+    assert [patient.patient_id for patient in first.patients] == [f"A{i:02}" for i in range(2, 21)]
+    assert (first.specimen, first.n_other_specimen, first.ratios) == ("marrow", 2, {})
+    assert first.lacks is not None
+    assert (
+        "A: found 19 audited patients beside 2 of another specimen or none stated, expected at least 20" in first.lacks
+    )
+    quantification = Quantification(source="a test", rates=make_rates({N: 0.9, N5: 0.05}))
+    stored = {"A": MeasuredCenter(quantification, 30, 1, "blood")}
+    with_center_rates(load_bundle(review.bundle), stored, tmp_path / "out")
+    assert load_bundle(tmp_path / "out").centers["A"].specimen == "blood"
+
+
 def test_what_gives_no_rates_writes_nothing(review: Review, tmp_path: Path) -> None:
     out = tmp_path / "out"
     few = rates(review, out, "--center", "B")

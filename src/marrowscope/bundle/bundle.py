@@ -37,6 +37,7 @@ from marrowscope.patient.learned import Learned, learned_from
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE, Quantification
 from marrowscope.patient.quantify.rates import kinds_of
 from marrowscope.patient.standing import MeasuredCenter, MeasuredRates
+from marrowscope.records import MARROW
 from marrowscope.runs.manifest import UsedBundle, UsedVocabulary
 from marrowscope.vocabulary import Vocabulary, load_vocabulary, shipped_version
 from marrowscope.wording import count_of
@@ -168,7 +169,7 @@ def load_bundle(path: Path, *, verify: bool = True, with_rates: bool = True) -> 
     """
     spec_path = path / SPEC_NAME
     if not spec_path.is_file():
-        message = f"{path}: found no {SPEC_NAME}, expected a model bundle; check the path given with --bundle"
+        message = f"{path}: found no {SPEC_NAME}, expected a model bundle; check its path, or name default or demo"
         raise BundleError(message)
     data = spec_path.read_bytes()
     spec = read_description(data, spec_path)
@@ -206,7 +207,7 @@ def load_bundle(path: Path, *, verify: bool = True, with_rates: bool = True) -> 
         return Bundle(path, spec, sha256_bytes(data), vocabulary, embeddings=embeddings)
     pooled = _read_quantification(path, QUANTIFICATION_FILE, spec, vocabulary)
     centers = {
-        center: MeasuredCenter(found, stated.n_patients, stated.n_outside)
+        center: MeasuredCenter(found, stated.n_patients, stated.n_outside, stated.specimen or MARROW)
         for center, stated in spec.rates_by_center.items()
         if (found := _read_quantification(path, stated.file, spec, vocabulary))
     }

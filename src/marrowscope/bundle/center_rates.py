@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from marrowscope.bundle.description import CenterRates
 from marrowscope.patient.quantify.centers import review_centers
 from marrowscope.patient.standing import is_open
+from marrowscope.records import SPECIMENS, UNKNOWN, Specimen
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -19,15 +21,30 @@ if TYPE_CHECKING:
 
 
 def measure_centers(
-    cells: pl.DataFrame, center_of: Mapping[str, str], vocabulary: Vocabulary, pooled: Quantification
+    cells: pl.DataFrame,
+    center_of: Mapping[str, str],
+    vocabulary: Vocabulary,
+    pooled: Quantification,
+    *,
+    specimen_of: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, CenterRates], dict[str, bytes]]:
     """Return [rates_by_center] and its files by path, in the order of the centers' names.
 
-    ``cells`` are those that ``pooled`` was measured on, ``center_of`` the center of each patient. The threshold and the
-    rules of calls are those of all patients together: a study has one threshold. Simulated centers have no entry.
+    ``cells`` are those that ``pooled`` was measured on, ``center_of`` and ``specimen_of`` the center and the specimen
+    of each patient. The threshold and the rules of calls are those of all patients together: a study has one threshold.
+    A center is measured on the patients of one specimen, the one most of them have. Simulated centers have no entry,
+    nor has one that is not stated: patients of any hospital would be taken for its own.
     """
     if pooled.simulated:
         return {}, {}
+    center_of = {patient: center for patient, center in center_of.items() if center.strip().casefold() != UNKNOWN}
+    specimens: dict[str, Specimen] = {}
+    if specimen_of is not None:
+        measured = set(cells.filter("counted")["patient_id"])
+        specimens = main_specimens({name: center_of[name] for name in center_of if name in measured}, specimen_of)
+        center_of = {
+            patient: center for patient, center in center_of.items() if specimen_of[patient] == specimens.get(center)
+        }
     reviews = review_centers(cells, center_of, vocabulary, pooled.rates.correlation)
     sections, files = {}, {}
     for number, (center, review) in enumerate(sorted(reviews.items()), start=1):
@@ -39,5 +56,21 @@ def measure_centers(
             n_patients=review.n_patients,
             n_outside=review.n_outside,
             opened=is_open(review.n_patients, review.n_outside),
+            specimen=specimens.get(center),
         )
     return sections, files
+
+
+def main_specimens(center_of: Mapping[str, str], specimen_of: Mapping[str, str]) -> dict[str, Specimen]:
+    """Return the specimen that most patients of each center have, marrow where as many have blood.
+
+    A center none of whose patients states marrow or blood has no entry.
+    """
+    counts = {center: Counter[str]() for center in center_of.values()}
+    for patient, center in center_of.items():
+        counts[center][specimen_of[patient]] += 1
+    return {
+        center: max(SPECIMENS, key=lambda name, found=found: found[name])  # type: ignore[misc]
+        for center, found in counts.items()
+        if any(found[name] for name in SPECIMENS)
+    }

@@ -17,6 +17,7 @@ from marrowscope.config import FrozenModel
 from marrowscope.patient.depth import Domain
 from marrowscope.patient.flags import FlagRules, StainReference
 from marrowscope.patient.standing import MAX_OUTSIDE, MIN_PATIENTS, is_open
+from marrowscope.records import Specimen
 from marrowscope.segment.config import SegmenterConfig
 from marrowscope.statistics.joint import JointFit, JointRule
 from marrowscope.statistics.temperature import Calibration, HeadCalibration
@@ -166,6 +167,7 @@ class CenterRates(FrozenModel):
     n_patients: Count = Field(description="fully reviewed patients")
     n_outside: Count = Field(description="of those, with an annotated ratio outside its interval")
     opened: bool = Field(description="the center has passed: corrected ratios and calls may be printed there")
+    specimen: Specimen | None = Field(default=None, description="of these patients; absent: marrow, an older bundle")
 
     @model_validator(mode="after")
     def _is_open_by_the_rule(self) -> CenterRates:

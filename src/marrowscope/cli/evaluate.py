@@ -186,6 +186,7 @@ def _report(work: _Work, truth: Cohort, out: Path) -> None:
         return
     _print_main_figures(evaluation)
     _print_calls(evaluation)
+    _print_own_rates(work.run)
     _print_not_compared(evaluation)
     typer.echo(f"Page: {shown(out / 'index.html')}")
     typer.echo(f"Every figure: {shown(out / 'metrics.md')}; tables and figures/*.svg beside it.")
@@ -316,6 +317,21 @@ def _print_not_compared(evaluation: Evaluation) -> None:
         )
 
 
+def _print_own_rates(run: Path) -> None:
+    """Name the centers whose ratios were corrected with their own rates: their patients may be those of the rates."""
+    import polars as pl
+
+    from marrowscope.runs.parquet import read_table
+
+    patients = read_table(run / "patients.parquet", "patients")
+    corrected = pl.col("corrected_ratio").is_not_null() & (pl.col("state_reason") == "center_measured")
+    if centers := patients.filter(corrected)["center"].unique().sort().to_list():
+        typer.echo(
+            f"! Corrected with error rates measured in the center itself: {', '.join(centers)}. This is a test only if "
+            "they were measured on other patients."
+        )
+
+
 def _print_calls(evaluation: Evaluation) -> None:
     """Print three lines on the accuracy of the corrected ratio and of the calls, over all centers."""
     scores = evaluation.centers[-1]
@@ -343,7 +359,11 @@ _CALL_LINES = (
     ),
     (
         "Calls",
-        (("error among decided", "calls_error_among_decided"), ("indeterminate", "calls_share_indeterminate")),
+        (
+            ("error among decided", "calls_error_among_decided"),
+            ("indeterminate", "calls_share_indeterminate"),
+            ("without a call", "calls_share_without_a_call"),
+        ),
     ),
     (
         "Forced decision",

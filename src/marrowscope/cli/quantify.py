@@ -11,7 +11,7 @@ from marrowscope.cli.options import AmlOption, BackendOption, ScaleOption
 
 
 def quantify(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Model bundle to measure.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Model bundle to measure, or default or demo.")],
     cohort: Annotated[
         Path | None,
         typer.Argument(
@@ -51,6 +51,7 @@ def quantify(
 
     Example: marrowscope quantify bundle held-back-cohort --out bundle-measured
     """
+    from marrowscope.bundle.shipped import bundle_path
     from marrowscope.cli.progress import progress_bar
     from marrowscope.config import validate_config
     from marrowscope.errors import ConfigError
@@ -58,6 +59,7 @@ def quantify(
     from marrowscope.studies.bundle_domain import domain_sentence, measure_domain, set_domain
     from marrowscope.studies.error_rates import quantify_bundle
 
+    bundle = bundle_path(bundle)
     measured = measure_domain(domain) if domain else None
     if cohort is None and measured is None:
         message = "found neither COHORT nor --domain, expected at least one of them; name what is to be measured"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from marrowscope.evaluate.link import EvaluateConfig
     from marrowscope.evaluate.scorer import Figure
 
-NO_CALLS = "the run has no calls, because its bundle states no threshold or no error rates"
+NO_CALLS = "the run has no calls, because its bundle states no threshold, or no error rates that hold here"
 _DECIDED = ("above", "below")
 _TIE = 1e-9
 """Certainties closer than this count as equal, since they are shares of several thousand draws."""

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from marrowscope.evaluate.cell_scores import confusions, f1_columns, with_wrong_calls
-from marrowscope.evaluate.patient_scores import NO_THRESHOLD, diagnosed
+from marrowscope.evaluate.patient_scores import diagnosed
 from marrowscope.evaluate.scorer import Scorer
 from marrowscope.statistics import metrics
 from marrowscope.statistics.delong import auc_difference
@@ -118,12 +118,21 @@ def paired_decisions(a: Side, b: Side, config: EvaluateConfig) -> list[PairedDec
             (both[f"{column}_{name}"].to_numpy() > (side.threshold or 0.0)) == both["is_aml"].to_numpy()
             for name, side in (("a", a), ("b", b))
         ]
-        missing = NO_THRESHOLD if a.threshold is None or b.threshold is None else "" if len(both) else words
+        missing = _no_threshold(a, b) or ("" if len(both) else words)
         rows.append(_table(f"forced_decision_error{ending}", right, missing))
     both = _both(a, b, "call", config).filter(pl.col("call_a").is_in(_DECIDED) & pl.col("call_b").is_in(_DECIDED))
     right = [(both[f"call_{name}"] == "above").to_numpy() == both["is_aml"].to_numpy() for name in "ab"]
     missing = "" if len(both) else "no patient with a diagnosis is called above or below on both sides"
     return [*rows, _table("calls_error_among_decided", right, missing)]
+
+
+def _no_threshold(a: Side, b: Side) -> str:
+    """Say which side has no threshold; empty where both have one."""
+    without = [name for name, side in (("A", a), ("B", b)) if side.threshold is None]
+    if not without:
+        return ""
+    found = "neither A nor B states one" if len(without) > 1 else f"{without[0]} states none"
+    return f"no threshold on both sides: {found}, and --threshold was not given"
 
 
 def _table(key: str, right: Sequence[np.ndarray[tuple[int], np.dtype[np.bool_]]], missing: str) -> PairedDecisions:

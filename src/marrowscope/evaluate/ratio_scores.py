@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from marrowscope.evaluate.link import EvaluateConfig
     from marrowscope.evaluate.scorer import Figure
 
-NOT_CORRECTED = "no corrected ratio: the run's bundle has no error rates, or they are too poor for a correction"
+NOT_CORRECTED = (
+    "no corrected ratio: the run's bundle has no error rates that hold here, or they are too poor for a correction"
+)
 
 _AGREEMENTS = (
     ("patient_ratio_mae", ""),

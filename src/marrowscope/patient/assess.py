@@ -76,7 +76,7 @@ def assess_patients(
         own_cells = cells_of.get(patient.patient_id, cells.clear())
         kept = own_cells.filter(pl.col("reject_reason").is_null())
         depth = judge_depth(measure_depth(own_fields, kept), domain)
-        standing = standing_of(patient.center, own_fields, measured, depth)
+        standing = standing_of(patient.center, own_fields, measured, depth, specimen=patient.specimen)
         rates = standing.quantification
         correlation = rates.rates.correlation if rates else ASSUMED_CORRELATION
         row = aggregate_patient(patient, own_fields, own_cells).row() | standing.row() | depth.row()
@@ -189,7 +189,12 @@ def _agreeing_call(row: Mapping[str, Any]) -> dict[str, Any]:
     """Withdraw a call on fewer nucleated cells than a marrow differential needs at least: both stand side by side."""
     if row["adequacy"] != UNDER_300 or row.get("call") in {None, "no_call"}:
         return {}
-    return {"call": "no_call", "call_reason": "few_nucleated", "call_depends_on_threshold": False}
+    return {
+        "call": "no_call",
+        "call_reason": "few_nucleated",
+        "call_depends_on_threshold": False,
+        "confidence_above": None,  # as after any other reason for no call
+    }
 
 
 def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: Quantification) -> dict[str, Any]:

@@ -7,6 +7,8 @@ Three states, the same on every surface:
 3. ``out_of_depth``: images or cells too far from what the bundle was trained on. Counts by category, no ratio.
 
 Rates of another center are never applied: in one hospital, they made the ratio's error three times that of counting.
+Nor are they applied to another specimen: rates and prior of marrow smears say nothing about blood, and a patient whose
+center or specimen is not stated cannot be held against any.
 Simulated centers count as measured by a bundle of simulated cells, since one simulator drew both.
 """
 
@@ -15,6 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from marrowscope.records import MARROW, UNKNOWN
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 
     from marrowscope.patient.depth import Depth
     from marrowscope.patient.quantify.quantification import Quantification
+    from marrowscope.records import Specimen
     from marrowscope.runs.schemas import State, StateReason
 
 MIN_PATIENTS, MAX_OUTSIDE = 30, 2
@@ -36,11 +41,15 @@ def is_open(n_patients: int, n_outside: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCenter:
-    """A center's own rates, and how many of its ``n_patients`` reviewed ratios lay outside their intervals."""
+    """A center's own rates, and how many of its ``n_patients`` reviewed ratios lay outside their intervals.
+
+    ``specimen`` is that of its patients; marrow where an older bundle does not say.
+    """
 
     quantification: Quantification
     n_patients: int
     n_outside: int
+    specimen: Specimen = MARROW
 
     @property
     def is_open(self) -> bool:
@@ -77,10 +86,18 @@ class Standing:
             "state_reason": self.reason,
             "center_n_reviewed": self.center.n_patients if self.center else None,
             "center_n_outside": self.center.n_outside if self.center else None,
+            "center_specimen": self.center.specimen if self.center else None,
         }
 
 
-def standing_of(center: str, fields: pl.DataFrame, measured: MeasuredRates, depth: Depth | None = None) -> Standing:
+def standing_of(
+    center: str,
+    fields: pl.DataFrame,
+    measured: MeasuredRates,
+    depth: Depth | None = None,
+    *,
+    specimen: str = MARROW,
+) -> Standing:
     """Decide the state of a patient of ``center`` from the patient's rows of the fields table, and from its depth.
 
     Out of depth comes first: rates measured on other images say nothing about these.
@@ -95,12 +112,20 @@ def standing_of(center: str, fields: pl.DataFrame, measured: MeasuredRates, dept
         if measured.pooled is not None and measured.pooled.simulated:
             return Standing("validated", "simulated", measured.pooled)
         return Standing("not_validated", "simulated_photographs")
-    return _standing_of_center(measured.centers.get(center), measured)
+    if measured.centers and _is_unknown(center):
+        return Standing("not_validated", "center_unknown")
+    return _standing_of_center(measured.centers.get(center), measured, specimen)
 
 
-def _standing_of_center(own: MeasuredCenter | None, measured: MeasuredRates) -> Standing:
+def _is_unknown(stated: str) -> bool:
+    return stated.strip().casefold() in {"", UNKNOWN}
+
+
+def _standing_of_center(own: MeasuredCenter | None, measured: MeasuredRates, specimen: str) -> Standing:
     if own is None:
         return Standing("not_validated", "no_rates" if measured.pooled is None else "other_centers")
+    if specimen.strip().casefold() != own.specimen.casefold():
+        return Standing("not_validated", "other_specimen", center=own)
     if own.is_open:
         return Standing("validated", "center_measured", own.quantification, own)
     return Standing("not_validated", "center_not_open", center=own)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SIMULATED_MARK = "†"
 _CODE_OF_PART = {PLASMA_PART: "Plasma", REST_PART: OTHER}
+_PRINTED = 3
 SIGNS = {"high": "▲", "low": "▼", "high_maybe": "△", "low_maybe": "▽"}
 
 
@@ -140,6 +141,9 @@ def outside_of(
 ) -> str | None:
     """Tell on which side of its range a share is, and whether its interval reaches into the range.
 
+    The interval is taken as it is printed, to a tenth of a percent: one cell of 134 has an interval from 0.0%, and a
+    range of 0.0% is then reached.
+
     >>> outside_of(0.30, 0.25, 0.36, 0.10, 0.20)
     'high'
     >>> outside_of(0.22, 0.15, 0.30, 0.10, 0.20)
@@ -148,9 +152,9 @@ def outside_of(
     if share is None or low is None or high is None:
         return None
     if share > high:
-        return "high" if lower is not None and lower > high else "high_maybe"
+        return "high" if lower is not None and round(lower, _PRINTED) > round(high, _PRINTED) else "high_maybe"
     if share < low:
-        return "low" if upper is not None and upper < low else "low_maybe"
+        return "low" if upper is not None and round(upper, _PRINTED) < round(low, _PRINTED) else "low_maybe"
     return None
 
 

@@ -28,6 +28,7 @@ from marrowscope.report.pdf_text import one_line, plain, spelled
 from marrowscope.report.problems import PatientProblem, attempt, leave_out, tell
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.verdict import (
+    Ratio,
     call_reasons,
     call_sentence,
     is_out_of_depth,
@@ -40,6 +41,7 @@ from marrowscope.report.verdict import (
 )
 from marrowscope.report.words import load_words
 from marrowscope.runs.parquet import read_table
+from marrowscope.statistics.intervals import is_wide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -175,20 +177,27 @@ class _Maker:
     def standing(self, row: PatientRow) -> Json:
         """Make the patient's state and its reason as text, with the research-use statement as a note."""
         strings, sentence = self.words.strings, standing_sentence(row, self.words)
-        told = "" if sentence is None else f"{strings(f'state.word.{row.state}')}. {plain(sentence)}"
-        value = {"valueString": told} if told else {}
+        heading = strings("state.heading")
+        if sentence is None:
+            return self._observation("standing", heading, {}, absent="unknown", notes=[strings("research_use")])
+        # The sentence begins with the state in its own words, so the word as such stands apart.
         return self._observation(
-            "standing", strings("state.heading"), value, absent="unknown", notes=[strings("research_use")]
+            "standing",
+            heading,
+            {"valueString": plain(sentence)},
+            components=[{"code": code(strings("fhir.state")), "valueString": strings(f"state.word.{row.state}")}],
+            notes=[strings("research_use")],
         )
 
     def counted_ratio(self, row: PatientRow) -> Json:
         """Make the ratio as counted, with x, n and Wilson interval; out of depth, there is none of them."""
         if is_out_of_depth(row):
             return self._observation("counted-ratio", self.words.strings("ratio.heading"), {}, absent="not-performed")
+        counted = Ratio(row.cblc_ratio, row.cblc_ratio_lower, row.cblc_ratio_upper)
         return self._observation(
             "counted-ratio",
             self.words.strings("ratio.machine" if is_unvalidated(row) else "ratio.raw"),
-            percent(row.cblc_ratio if row.corrected_ratio is not None else shown_ratio(row).headline),
+            percent(counted.headline),
             components=[
                 integer_part(self.words.strings("fhir.n_cblc"), row.n_cblc),
                 integer_part(self.words.strings("fhir.n_countable"), row.n_countable),
@@ -196,7 +205,7 @@ class _Maker:
                 percent_range(self.words.strings("fhir.wilson"), row.cblc_ratio_lower, row.cblc_ratio_upper),
             ],
             absent="not-applicable",
-            notes=[] if row.corrected_ratio is not None else self._too_wide(row),
+            notes=[self.words.strings("ratio.too_wide")] if counted.is_wide else [],
         )
 
     def corrected_ratio(self, row: PatientRow) -> Json:
@@ -222,10 +231,6 @@ class _Maker:
                 *([] if is_out_of_depth(row) else [self.words.strings("ratio.scope")]),
             ],
         )
-
-    def _too_wide(self, row: PatientRow) -> list[str]:
-        """Return why an interval stands without a ratio, if one does."""
-        return [self.words.strings("ratio.too_wide")] if shown_ratio(row).is_wide else []
 
     def call(self, row: PatientRow) -> Json:
         """Make the call in its fixed wording, with its reason and what it depends on as notes."""
@@ -294,7 +299,7 @@ class _Maker:
         return self._observation(
             "blast-estimate",
             strings("blasts.heading"),
-            {"valueRange": value} if known else {},
+            {"valueRange": value} if known and not is_wide(row.who_lower, row.who_upper) else {},
             components=[
                 integer_part(strings("fhir.n_least"), row.who_n_least),
                 integer_part(strings("fhir.n_most"), row.who_n_most),

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from marrowscope.report.differential_rows import Line, category_lines, lineage_lines, outside_of, shown_categories
-from marrowscope.report.verdict import is_out_of_depth, is_unvalidated
+from marrowscope.report.verdict import MAX_LYMPHOID, is_out_of_depth, is_unvalidated
 from marrowscope.report.words import integer
+from marrowscope.statistics.intervals import is_wide
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _ENDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 _BLAST_MARKS = {"marrow": (0.05, 0.10, 0.20), "blood": (0.02, 0.05, 0.10, 0.20)}
 """Blast thresholds of WHO 2022 and ICC 2022 by specimen; they apply to the blast estimate only (docs/report.md)."""
+
+_ERYTHROID_DECLARED = "pure_erythroid_leukaemia"
 
 Pair = tuple[float, float]
 
@@ -193,6 +196,8 @@ def why_no_estimate(row: PatientRow, words: Words) -> Markup | None:
     if row.who_least is None:
         if is_unvalidated(row):
             return words.text(f"blasts.{row.state}")
+        if row.has_specimen and row.n_leukocytes == 0 and row.n_nucleated:
+            return words.text("blasts.no_leukocytes", cells=words.count("nucleated", row.n_nucleated))
         return words.text("blasts.none" if row.has_specimen else "blasts.specimen_unknown")
     return None
 
@@ -222,7 +227,7 @@ def blast_estimate(row: PatientRow, words: Words) -> Figure:
         scale=Scale(
             described=words.strings("blasts.describe", **told, marks=", ".join(f"{100 * at:.0f}%" for at in marks)),
             interval=(lower, upper),
-            span=(least, most),
+            span=None if is_wide(lower, upper) else (least, most),
             marks=tuple(Mark(at, f"{100 * at:.0f}%", dashed=True) for at in marks),
         ),
         lines=tuple(_blast_lines(row, interval, words)),
@@ -231,7 +236,12 @@ def blast_estimate(row: PatientRow, words: Words) -> Figure:
 
 
 def blast_range(row: PatientRow, words: Words) -> Markup:
-    """Return the estimate as a range of shares, or one share, of the cells it counts."""
+    """Return the estimate as a range of shares, or one share, of the cells it counts.
+
+    Where the sampling limits are farther apart than half the scale, they stand alone, as those of a ratio do.
+    """
+    if is_wide(row.who_lower, row.who_upper):
+        return words.text("blasts.no_headline", interval=words.interval(row.who_lower, row.who_upper))
     kind = "single" if row.who_n_least == row.who_n_most else "range"
     cells = words.strings("blasts.of_leukocytes" if row.n_leukocytes is not None else "blasts.of_nucleated")
     return words.text(
@@ -239,24 +249,36 @@ def blast_range(row: PatientRow, words: Words) -> Markup:
     )
 
 
+def blast_remarks(row: PatientRow, words: Words) -> list[Markup]:
+    """List what the estimate leaves out and a reader of the number alone would miss; none without an estimate."""
+    told: list[Markup] = []
+    if row.who_least is None or row.who_not_learned:
+        return told
+    if row.who_alt_least is not None:
+        name = "blasts.without_promyelocytes" if row.who_declared == "apl" else "blasts.with_promyelocytes"
+        same = row.who_alt_least == row.who_alt_most
+        share = words.percent(row.who_alt_least) if same else words.interval(row.who_alt_least, row.who_alt_most)
+        told.append(words.text(name, share=share, interval=words.interval(row.who_alt_lower, row.who_alt_upper)))
+    if row.lymphoid_share is not None and row.lymphoid_share > MAX_LYMPHOID:
+        told.append(words.text("blasts.lymphoid", x=words.percent(row.lymphoid_share)))
+    return told
+
+
 def _blast_lines(row: PatientRow, interval: str, words: Words) -> list[Markup]:
     """List what was counted, what a stated diagnosis adds, and the same with or without the promyelocytes."""
     least, n_most = words.count("called", row.who_n_least or 0), integer(row.who_n_most or 0)
-    lines = [words.text("blasts.lead", least=least, n_most=n_most, interval=interval), words.text("blasts.codes")]
-    if row.who_declared and words.has(f"blasts.declared.{row.who_declared}"):
+    lead = "blasts.lead_single" if row.who_n_least == row.who_n_most else "blasts.lead"
+    lines = [words.text(lead, least=least, n_most=n_most, interval=interval), words.text("blasts.codes")]
+    if row.who_declared == _ERYTHROID_DECLARED and row.n_leukocytes is not None:
+        lines.append(words.text("blasts.declared_in_blood"))
+    elif row.who_declared and words.has(f"blasts.declared.{row.who_declared}"):
         erythroid = next((item.share for item in row.lineages if item.lineage == "erythroid"), None)
         earliest = next((item.share_nucleated for item in row.differential if item.category == "R"), None)
         counted = {"erythroid": words.percent(erythroid), "proerythroblasts": words.percent(earliest)}
         lines.append(words.text(f"blasts.declared.{row.who_declared}", **counted))
+    lines += blast_remarks(row, words)
     if row.who_alt_least is not None:
-        lines.append(
-            words.text(
-                "blasts.without_promyelocytes" if row.who_declared == "apl" else "blasts.with_promyelocytes",
-                least=words.percent(row.who_alt_least),
-                most=words.percent(row.who_alt_most),
-                interval=words.interval(row.who_alt_lower, row.who_alt_upper),
-            )
-        )
+        lines.append(words.text("blasts.promyelocytes_rule"))
     return lines
 
 
@@ -282,11 +304,12 @@ def counted_cells(row: PatientRow, words: Words) -> Markup:
 
 def denominators(row: PatientRow, words: Words) -> Markup:
     """Say what the ratio and the differential divide by, and which cells are in neither."""
-    n_countable = integer(row.n_countable)
+    countable = words.count("countable", row.n_countable)
     if row.n_leukocytes is not None:
-        n_leukocytes = integer(row.n_leukocytes)
-        return words.text("differential.denominators_blood", n_countable=n_countable, n_leukocytes=n_leukocytes)
-    return words.text("differential.denominators", n_countable=n_countable, n_nucleated=integer(row.n_nucleated))
+        leukocytes = words.count("leukocyte", row.n_leukocytes)
+        return words.text("differential.denominators_blood", countable=countable, leukocytes=leukocytes)
+    nucleated = words.count("nucleated", row.n_nucleated)
+    return words.text("differential.denominators", countable=countable, nucleated=nucleated)
 
 
 def learned_notes(row: PatientRow, words: Words) -> tuple[Markup, ...]:
@@ -296,8 +319,17 @@ def learned_notes(row: PatientRow, words: Words) -> tuple[Markup, ...]:
     return (
         *([words.text("learned.footnote")] if only else []),
         *([words.text("learned.codes", codes=", ".join(codes))] if codes else []),
-        *([words.text("blood.nrbc", n=f"{row.nrbc_per_100:.1f}")] if row.nrbc_per_100 is not None else []),
+        *_red_cells(row, words),
     )
+
+
+def _red_cells(row: PatientRow, words: Words) -> list[Markup]:
+    """Give the nucleated red cells of blood per 100 leukocytes, or say that there is no leukocyte to divide by."""
+    if row.nrbc_per_100 is not None:
+        return [words.text("blood.nrbc", n=f"{row.nrbc_per_100:.1f}")]
+    if row.n_leukocytes == 0 and row.n_nucleated and not is_out_of_depth(row):
+        return [words.text("blood.no_leukocytes", cells=words.count("nucleated", row.n_nucleated))]
+    return []
 
 
 def _reference_notes(row: PatientRow, words: Words) -> tuple[Note, ...]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from marrowscope.report.depth_words import no_flags
-from marrowscope.report.figures import blast_range, why_no_estimate
-from marrowscope.report.flag_lines import flag_line
+from marrowscope.report.figures import blast_range, blast_remarks, why_no_estimate
+from marrowscope.report.flag_lines import UNCHECKED, flag_line
 from marrowscope.report.verdict import is_out_of_depth
 from marrowscope.report.words import integer
 
@@ -44,14 +44,15 @@ def first_screen(row: PatientRow, said: Verdict, words: Words) -> tuple[Item, ..
 def worst_flag(flags: Sequence[RaisedFlag]) -> RaisedFlag | None:
     """Return the flag whose value is farthest beyond its limit, by their ratio; the first of equals, None without any.
 
-    A flag without a value or limit comes after those that have both.
+    A flag without a value or limit comes after those that have both, and so does that of checks that were not made:
+    nobody knows how far beyond they would be, and its limit of 0 would put it before whatever was found.
     """
     return max(flags, key=_excess, default=None)
 
 
 def _excess(flag: RaisedFlag) -> float:
     """Return the larger of value / limit and limit / value; 0 where one is missing, infinite where one is 0."""
-    if flag.value is None or flag.limit is None:
+    if flag.value is None or flag.limit is None or flag.flag == UNCHECKED:
         return 0.0
     low, high = sorted((abs(flag.value), abs(flag.limit)))
     return high / low if low else math.inf
@@ -67,7 +68,7 @@ def _standing(row: PatientRow, words: Words) -> Item:
 def _blasts(row: PatientRow, words: Words) -> Item:
     why = why_no_estimate(row, words)
     value = words.strings("none") if why is not None else blast_range(row, words)
-    return Item("blasts", words.strings("summary.blasts"), value, why or "")
+    return Item("blasts", words.strings("summary.blasts"), value, why or Markup(" ").join(blast_remarks(row, words)))
 
 
 def _cblc(row: PatientRow, said: Verdict, words: Words) -> Item:
@@ -96,4 +97,7 @@ def _flag(row: PatientRow, words: Words) -> Item:
     if worst is None:
         return Item("flag", words.strings("summary.flag"), words.strings("none"), no_flags(row, words))
     line = flag_line(worst, row, (), words)
-    return Item("flag", words.strings("summary.flag"), line.name, line.measured, warns=True)
+    told, n_more = line.measured, len(row.flags) - 1
+    if n_more:
+        told = words.text("summary.more_flags", told=told, n=integer(n_more))
+    return Item("flag", words.strings("summary.flag"), line.name, told, warns=True)

@@ -29,7 +29,7 @@ class FlagLine:
     fields: tuple[int, ...]
 
 
-_UNCHECKED = "unchecked"
+UNCHECKED = "unchecked"
 
 
 def flag_lines(row: PatientRow, fields: Sequence[FieldPage], words: Words) -> tuple[FlagLine, ...]:
@@ -39,7 +39,7 @@ def flag_lines(row: PatientRow, fields: Sequence[FieldPage], words: Words) -> tu
 
 def flag_line(item: RaisedFlag, row: PatientRow, fields: Sequence[FieldPage], words: Words) -> FlagLine:
     """Put one flag of the patient ``row`` in words."""
-    if item.flag == _UNCHECKED:
+    if item.flag == UNCHECKED:
         named = words.strings("join.clauses").join(unchecked_names(row, words))
         return FlagLine(item.flag, words.name("flag", item.flag), named, ())
     rule = _RULES.get(item.flag)

@@ -167,7 +167,7 @@ def _facts(row: PatientRow, manifest: Manifest, words: Words) -> dict[str, Any]:
             [words.strings("patient.date"), manifest.created_utc[:10]],
             [words.strings("patient.bundle"), one_line(manifest.bundle.label)],
             [words.strings("patient.age_group"), one_line(words.stated("age_group", row.age_group))],
-            *([[words.strings("patient.sex"), one_line(words.stated("sex", row.sex))]] if row.sex else []),
+            [words.strings("patient.sex"), one_line(words.stated("sex", row.sex))],
         ],
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from marrowscope.records import MARROW
 from marrowscope.report.depth_words import depth_words
 from marrowscope.report.words import integer
 from marrowscope.statistics.intervals import is_wide
@@ -32,7 +33,7 @@ CALL_SIGNS = {
 """A sign next to the words, so that shape and not only color shows the call."""
 
 _NO_CALLS = {"withheld", "none", "not_validated", "out_of_depth"}
-_MAX_LYMPHOID = 0.30
+MAX_LYMPHOID = 0.30
 """Share of the nucleated cells; above it the ratio says nothing about blasts, since lymphoblasts are not counted."""
 
 
@@ -114,10 +115,14 @@ def verdict(row: PatientRow, words: Words) -> Verdict:
 
 
 def composition(row: PatientRow, words: Words) -> Markup | None:
-    """Spell out what CBLC is and how many cells of each code were called one; None for an older run."""
+    """Spell out what CBLC is and how many cells of each code were called one; None for an older run.
+
+    Out of depth the counts are left out: their sum over the countable cells is the ratio that must not be made.
+    """
     if row.cblc_by_category is None:
         return None
-    parts = " + ".join(f"{'/'.join(item.codes)} {integer(item.n)}" for item in row.cblc_by_category)
+    counted = not is_out_of_depth(row)
+    parts = " + ".join("/".join(item.codes) + f" {integer(item.n)}" * counted for item in row.cblc_by_category)
     return words.text("ratio.composition", parts=parts)
 
 
@@ -137,6 +142,8 @@ def standing_sentence(row: PatientRow, words: Words) -> Markup | None:
         return None
     patients = words.count("patient", row.center_n_reviewed or 0)
     known = {"patients": patients, "outside": integer(row.center_n_outside or 0)}
+    known |= {"specimen": words.stated("specimen", row.specimen)}
+    known |= {"measured": words.stated("specimen", row.center_specimen or MARROW)}
     return words.text(f"state.{row.state_reason}", **known, **depth_words(row, words))
 
 
@@ -171,7 +178,7 @@ def call_sentence(row: PatientRow, words: Words) -> Markup:
 
 def lymphoid_sentence(row: PatientRow, words: Words) -> Markup | None:
     """Return the remark on the call of a lymphoid marrow; None if the call is withheld and already says so."""
-    is_lymphoid = row.lymphoid_share is not None and row.lymphoid_share > _MAX_LYMPHOID
+    is_lymphoid = row.lymphoid_share is not None and row.lymphoid_share > MAX_LYMPHOID
     return _lymphoid_words(row, words) if is_lymphoid and call_of(row) not in _NO_CALLS else None
 
 

@@ -36,6 +36,8 @@ StateReason = Literal[
     "no_rates",
     "other_centers",
     "center_not_open",
+    "center_unknown",
+    "other_specimen",
     "simulated_photographs",
     "mixed_photographs",
     "depth_stain",
@@ -234,6 +236,7 @@ class PatientRow(Row):
     state_reason: StateReason | None = column("why the patient is in this state")
     center_n_reviewed: Count | None = column("patients of the center whose rates were measured; null if none were")
     center_n_outside: Count | None = column("of those, with an annotated ratio outside its interval")
+    center_specimen: str | None = column("specimen of those patients: marrow or blood; null in older runs")
     depth: tuple[DepthCheck, ...] | None = column("how unlike the training images and cells; null in older runs")
     fitting_um_per_px: float | None = column(
         "scale at which the erythrocytes would be 7.5 um; null unless their size is beyond its limit", "um/px"

@@ -56,7 +56,7 @@ def quantify_bundle(
     The patients must be new to the networks: a bundle has no names, so only the user can know. ``threshold`` is used as
     given, otherwise one is learned. ``domain`` replaces that of the bundle, which otherwise stays. With ``overwrite``
     an earlier bundle of ours at ``out`` is replaced. Raises InputError for a cohort without exhaustively annotated
-    fields or with too few patients.
+    fields, with too few patients, or with simulated and real photographs: either would stand for the other.
     """
     refuse_bundle_folder(out, overwrite=overwrite)
     opened = _without_rates(load_bundle(bundle, with_rates=False) if isinstance(bundle, Path) else bundle)
@@ -71,6 +71,7 @@ def quantify_bundle(
     with tempfile.TemporaryDirectory(prefix="marrowscope-quantify-") as scratch:
         run = predict([cohort], opened, Path(scratch) / "run", config=config, progress=progress)
         linked = link_cells(run.fields, run.cells, read.patients, fields, opened.vocabulary)
+    simulated = _all_simulated(run.fields, cohort)
     cells = outcomes(linked.expert, run.cells, opened.vocabulary)
     n_patients = cells["patient_id"].n_unique()
     try:
@@ -81,13 +82,14 @@ def quantify_bundle(
             source=f"{count_of(n_patients, 'patient')} of {_centers(fields)} held back from training",
             aml_diagnoses=aml_diagnoses,
             threshold=threshold,
-            simulated=bool(run.fields["simulated"].fill_null(value=False).all()),
+            simulated=simulated,
         )
     except ValueError as error:
         message = f"{cohort}: {error}; annotate more patients"
         raise InputError(message) from error
     of_center = {patient.patient_id: patient.center for patient in read.patients}
-    centers, center_files = measure_centers(cells, of_center, opened.vocabulary, found)
+    specimens = {patient.patient_id: patient.specimen.strip().casefold() for patient in read.patients}
+    centers, center_files = measure_centers(cells, of_center, opened.vocabulary, found, specimen_of=specimens)
     card = opened.read_file(CARD_FILE).decode() if CARD_FILE in opened.spec.files else ""
     card = with_section(card, _SECTION, found.card())
     if domain is not None:
@@ -102,6 +104,19 @@ def quantify_bundle(
     files: dict[str, Path | bytes] = {name: opened.read_file(name) for name in opened.spec.files}
     measured = {QUANTIFICATION_FILE: found.as_json(), CARD_FILE: card.encode()}
     return write_bundle(out, spec, files | measured | center_files, overwrite=overwrite)
+
+
+def _all_simulated(fields: pl.DataFrame, cohort: Path) -> bool:
+    """Say whether every photograph that was read is simulated; InputError where some are and some are not."""
+    marks = fields.filter(pl.col("status") == "ok")["simulated"].fill_null(value=False)
+    if marks.any() and not marks.all():
+        n, one = int(marks.sum()), fields.filter(pl.col("simulated"))["field_id"][0]
+        message = (
+            f"{cohort}: found {count_of(n, 'simulated photograph')} ({one}, for example) and {len(marks) - n} real, "
+            "expected one kind: error rates of simulated cells say nothing about real ones; measure each apart"
+        )
+        raise InputError(message)
+    return bool(marks.all())
 
 
 def _without_rates(bundle: Bundle) -> Bundle:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from marrowscope.bundle import CARD_FILE, refuse_bundle_folder, write_bundle
+from marrowscope.bundle.center_rates import main_specimens
 from marrowscope.bundle.description import CenterRates
 from marrowscope.errors import BundleError, ReviewError
 from marrowscope.patient.quantify.quantification import Quantification
 from marrowscope.patient.standing import MAX_OUTSIDE, MIN_PATIENTS, MeasuredCenter
-from marrowscope.records import UNKNOWN
+from marrowscope.records import MARROW, UNKNOWN, Specimen
 from marrowscope.review.audited_patients import audited_patient
 from marrowscope.review.live_estimate import is_fully_reviewed, reviewed_ratio
 from marrowscope.review.site_rates import FEWEST_PATIENTS, ratios_outside, site_rates
@@ -45,13 +46,16 @@ _RULE = f"{MIN_PATIENTS} patients with at most {MAX_OUTSIDE} outside open a cent
 class ReviewedSite:
     """The audited patients of a center, and the ratio of each of them that was reviewed in full.
 
-    ``n_simulated`` are patients with a simulated photograph: no real center's rates come from them.
+    ``n_simulated`` are patients with a simulated photograph: no real center's rates come from them. All patients have
+    one ``specimen``, None without any; ``n_other_specimen`` audited ones have another or state none, and are left out.
     """
 
     center: str
     patients: tuple[AuditedPatient, ...]
     ratios: Mapping[str, float]
     n_simulated: int = 0
+    specimen: Specimen | None = None
+    n_other_specimen: int = 0
 
     @property
     def lacks(self) -> str | None:
@@ -60,7 +64,9 @@ class ReviewedSite:
         if self.center == UNKNOWN:
             return f"{found} whose center is not stated, expected its name in patients.csv; name it and predict again"
         if len(self.patients) < FEWEST_PATIENTS:
-            beside = f" beside {count_of(self.n_simulated, 'simulated one')}" if self.n_simulated else ""
+            left_out = [f"{count_of(self.n_simulated, 'simulated one')}"] * bool(self.n_simulated)
+            left_out += [f"{self.n_other_specimen} of another specimen or none stated"] * bool(self.n_other_specimen)
+            beside = f" beside {' and '.join(left_out)}" if left_out else ""
             return f"{found}{beside}, expected at least {FEWEST_PATIENTS} of a center; audit more patients"
         return None
 
@@ -99,7 +105,8 @@ def require_bundle_of_run(bundle: Bundle, station: Station) -> None:
 def reviewed_sites(station: Station, center: str | None = None) -> list[ReviewedSite]:
     """Gather the audited patients of each center of the run, in order of name; of ``center`` alone where given.
 
-    Patients with a simulated photograph are only counted. Raises ReviewError for a center that the run does not have.
+    Of a center, those of the specimen that most have are gathered. Patients with a simulated photograph are only
+    counted. Raises ReviewError for a center that the run does not have.
     """
     (run,) = station.cells.runs
     names = sorted({row.center for row in station.cells.rows.values()})
@@ -122,7 +129,15 @@ def reviewed_sites(station: Station, center: str | None = None) -> list[Reviewed
         patients[row.center].append(found)
         if is_fully_reviewed(state):
             ratios[row.center][patient_id] = reviewed_ratio(state, n_fields, station.vocabulary).fields.estimate
-    return [ReviewedSite(name, tuple(found), ratios[name], n_simulated[name]) for name, found in patients.items()]
+    specimen_of = {name: row.specimen.strip().casefold() for name, row in station.cells.rows.items()}
+    specimens = main_specimens({item.patient_id: name for name, own in patients.items() for item in own}, specimen_of)
+    sites = []
+    for name, audited in patients.items():
+        specimen = specimens.get(name)
+        kept = tuple(item for item in audited if specimen_of[item.patient_id] == specimen)
+        own = {item.patient_id: ratios[name][item.patient_id] for item in kept if item.patient_id in ratios[name]}
+        sites.append(ReviewedSite(name, kept, own, n_simulated[name], specimen, len(audited) - len(kept)))
+    return sites
 
 
 def measure_sites(
@@ -148,7 +163,7 @@ def measure_sites(
         except ValueError as error:
             message = f"{site.center}: {error}"
             raise ReviewError(message) from error
-        stored = MeasuredCenter(_quantification(found, pooled), len(site.ratios), n_outside)
+        stored = MeasuredCenter(_quantification(found, pooled), len(site.ratios), n_outside, site.specimen or MARROW)
         measured[site.center] = MeasuredSite(found, stored)
     return measured
 
@@ -181,7 +196,11 @@ def with_center_rates(
         )
         files[name] = measured.quantification.as_json()
         sections[center] = CenterRates(
-            file=name, n_patients=measured.n_patients, n_outside=measured.n_outside, opened=measured.is_open
+            file=name,
+            n_patients=measured.n_patients,
+            n_outside=measured.n_outside,
+            opened=measured.is_open,
+            specimen=measured.specimen,
         )
         words = f"{_standing(measured)}. {_RULE}."
         card = with_section(card, f"Error rates of {center}", f"{words}\n\n{measured.quantification.card()}")

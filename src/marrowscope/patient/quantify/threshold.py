@@ -148,8 +148,7 @@ def decide(
     rules = rules or CallRules()
     if n_countable < rules.min_cells or n_fields < rules.min_fields:
         reason = "few_cells" if n_countable < rules.min_cells else "few_fields"
-        confidence = None if np.isnan(estimate.ratio) else estimate.confidence_above(threshold.value)
-        return Call("no_call", reason, confidence, depends_on_threshold=False)
+        return Call("no_call", reason, None, depends_on_threshold=False)
     if np.isnan(estimate.ratio):
         return Call("no_call", "rates_too_close", None, depends_on_threshold=False)
     confidence = estimate.confidence_above(threshold.value)
