@@ -174,6 +174,12 @@ def bundle(tmp_path: Path) -> Bundle:
     return make_bundle(tmp_path / "bundle")
 
 
+@pytest.fixture
+def words(bundle: Bundle, cohort: Path, tmp_path: Path) -> list[str]:
+    """Give the command that measures ``bundle`` on ``cohort``."""
+    return ["precision", str(bundle.folder), str(cohort), "--out", str(tmp_path / "out"), "--backend", "onnxruntime"]
+
+
 @pytest.mark.usefixtures("in_bf16")
 def test_what_computes_the_same_passes_and_is_used(bundle: Bundle, cohort: Path, tmp_path: Path) -> None:
     written = measure_precisions(bundle, [cohort], tmp_path / "out", precisions=["bf16"], config=PORTABLE)
@@ -258,8 +264,7 @@ def test_a_cohort_without_an_annotated_cell_is_refused(bundle: Bundle, cohort: P
 
 
 @pytest.mark.usefixtures("in_bf16")
-def test_the_command_prints_the_gate_and_writes_the_bundle(bundle: Bundle, cohort: Path, tmp_path: Path) -> None:
-    words = ["precision", str(bundle.folder), str(cohort), "--out", str(tmp_path / "out"), "--backend", "onnxruntime"]
+def test_the_command_prints_the_gate_and_writes_the_bundle(words: list[str], tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*words, "--threads", "1", "--precision", "bf16", "--precision", "bf16-segmenter"])
     assert result.exit_code == 0, result.output
     for choice in ("bf16", "bf16-segmenter"):
@@ -277,14 +282,8 @@ def test_the_command_prints_the_gate_and_writes_the_bundle(bundle: Bundle, cohor
     ],
 )
 def test_the_command_refuses_in_a_sentence(
-    bundle: Bundle,
-    cohort: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    option: list[str],
-    sentence: str,
+    words: list[str], capsys: pytest.CaptureFixture[str], option: list[str], sentence: str
 ) -> None:
-    words = ["precision", str(bundle.folder), str(cohort), "--out", str(tmp_path / "out"), "--backend", "onnxruntime"]
     with pytest.raises(SystemExit) as stopped:
         main([*words, *option])
     assert stopped.value.code == 2

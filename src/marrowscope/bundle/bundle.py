@@ -95,11 +95,9 @@ class Bundle:
         threads: int | None = None,
         streams: int = 1,
     ) -> Network:
-        """Load the segmenter's graph; ``precision`` is a choice for the bundle (``precisions``). See ``open_network``."""
+        """Load the segmenter in what the choice ``precision`` has for it (``precisions``); see ``open_network``."""
         graph = self._graph(SEGMENTER_FILE)
-        return open_network(
-            graph, backend, device, by_network(precision).segmenter, threads=threads, streams=streams
-        )
+        return open_network(graph, backend, device, by_network(precision).segmenter, threads=threads, streams=streams)
 
     def open_classifiers(
         self,
@@ -180,9 +178,7 @@ def load_bundle(path: Path, *, verify: bool = True, with_rates: bool = True) -> 
             message = f"{spec_path}: {section} names {name!r}, expected a file that [files] names too; copy it again"
             raise BundleError(message)
     for name, expected in spec.files.items():
-        _check_file(
-            path, name, expected, verify=verify and not is_graph(name)
-        )  # a graph's is, with its content, below
+        _check_file(path, name, expected, verify=verify and not is_graph(name))  # a graph's is, with its content, below
     own = path / VOCABULARY_FILE if VOCABULARY_FILE in spec.files else None
     shipped = None if own else shipped_version(spec.vocabulary.sha256)
     vocabulary = shipped or load_vocabulary(own)

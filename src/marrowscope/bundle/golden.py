@@ -32,9 +32,9 @@ _TOLERANCES: dict[str, dict[str, float]] = {
     "f16": {"score": 0.02, "box_px": 1.0, "mask": 0.1, "probability": 0.02, "embedding": 0.1},
     "bf16": {"score": 0.1, "box_px": 3.0, "mask": 0.5, "probability": 0.1, "embedding": 0.5},
 }
-"""Largest difference allowed of a network in each precision: of scores and probabilities (0-1), of boxes in input pixels, of the
-mask prototypes and the embeddings relative to their standard deviation. A lower precision is a smoke test, not a proof:
-its proof is the accuracy gate (``precisions``)."""
+"""Largest difference allowed of a network in each precision: of scores and probabilities (0-1), of boxes in input
+pixels, of the mask prototypes and the embeddings relative to their standard deviation. A lower precision is a smoke
+test, not a proof: its proof is the accuracy gate (``precisions``)."""
 
 _OF_THE_SEGMENTER = frozenset({"score", "box_px", "mask"})
 

@@ -1,7 +1,7 @@
 """Names of a bundle's networks: the files that are opened and run, and no others.
 
-A bundle may hold other files that end in ``.onnx``, such as the quantized graphs that earlier versions ran. Their hashes
-are checked like those of every file; nothing opens them.
+A bundle may hold other files that end in ``.onnx``, such as the quantized graphs that earlier versions ran. Their
+hashes are checked like those of every file; nothing opens them.
 """
 
 from __future__ import annotations

@@ -65,9 +65,10 @@ def measure_precisions(
 ) -> Bundle:
     """Write ``bundle`` again to ``out`` with the gate of each of ``precisions``, measured on ``cohorts``.
 
-    Without ``precisions``, all that the device has below f32. Gates of other precisions stay. With ``overwrite`` an earlier bundle of ours at ``out`` is replaced. ``progress`` gets
-    (images done, total images) over all precisions. Raises InputError for cohorts without an annotated cell or an
-    ``out`` that is the bundle itself, ConfigError for an unavailable precision.
+    Without ``precisions``, all that the device has below f32. Gates of other precisions stay. With ``overwrite`` an
+    earlier bundle of ours at ``out`` is replaced. ``progress`` gets (images done, total images) over all precisions.
+    Raises InputError for cohorts without an annotated cell or an ``out`` that is the bundle itself, ConfigError for an
+    unavailable precision.
     """
     config = config or PredictConfig()
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
@@ -90,9 +91,7 @@ def measure_precisions(
                 run.fields, run.cells, patients, fields, opened.vocabulary, config=evaluation
             )
             if precision != FULL:
-                gates[precision] = _judge_precision(
-                    opened, linked[FULL], linked[precision], run, evaluation=evaluation
-                )
+                gates[precision] = _judge_precision(opened, linked[FULL], linked[precision], run, evaluation=evaluation)
     spec = opened.spec.model_copy(update={"precisions": gates})
     return write_bundle(out, spec, {name: opened.read_file(name) for name in opened.spec.files}, overwrite=overwrite)
 
