@@ -4,6 +4,9 @@
     uv pip install --python ENV/bin/python -r pyproject.toml nncf onnx
     marrowscope simulate COHORT --patients 4 --fields 16 --seed 7
     PYTHONPATH=src ENV/bin/python benchmarks/int8_graphs.py COHORT
+    PYTHONPATH=src ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 ENV/bin/python benchmarks/int8_graphs.py COHORT
+
+The second call keeps OpenVINO from the matrix instructions (AMX) of a newer processor, as if it had none.
 
 Steps: the segmenter of a bundle, its weights in float32 again, is quantized after training by the ONNX backend of NNCF
 (which is no dependency of marrowscope), with ranges from the first fields of COHORT; the float graph and the quantized
@@ -24,6 +27,7 @@ import contextlib
 import importlib
 import json
 import logging
+import os
 import re
 import sys
 import tempfile
@@ -59,6 +63,8 @@ KEPT_IN_FLOAT = re.compile(
 )
 """First and last convolutions and the attention, by the names that Ultralytics' export gives their nodes."""
 SCORE_ROW = 4
+LIMIT = "ONEDNN_MAX_CPU_ISA"
+"""Variable of the library that OpenVINO computes with on a processor: the newest instructions it may use."""
 
 Outputs = list[dict[str, "NDArray[np.float32]"]]
 
@@ -78,7 +84,7 @@ def main() -> None:
         sys.exit(f"{wanted.cohort}: found {len(fields)} fields, expected {wanted.calibrate} and {wanted.fields}")
     load_runtime("openvino")  # before NNCF imports it, so that nothing reports its use
     packages = {name: metadata.version(name) for name in ("nncf", "onnx", "openvino", "onnxruntime")}
-    counts = {"calibrate": wanted.calibrate, "fields": wanted.fields}
+    counts = {"calibrate": wanted.calibrate, "fields": wanted.fields, "instructions": os.environ.get(LIMIT, "all")}
     print(json.dumps({"processor": processor_name()} | packages | counts), flush=True)
     compared = fields[-wanted.fields :]
     with tempfile.TemporaryDirectory() as scratch:
