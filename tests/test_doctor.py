@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from marrowscope.bundle import Bundle, load_bundle, write_bundle
+from marrowscope.bundle import Bundle, write_bundle
 from marrowscope.bundle.golden import check_golden
 from marrowscope.cli.main import app
 from marrowscope.doctor import choose, examine
 from marrowscope.errors import BundleError
+from marrowscope.networks import Graph, Network, open_network
 from tests.bundle.test_precisions import FAILED, make_change, make_gate
 from tests.bundles import make_bundle
 from tests.onnx_graphs import classifier_graph
@@ -86,18 +87,18 @@ def test_a_damaged_bundle_is_an_error(wrong_bundle: Path) -> None:
 def with_gate(tmp_path: Path, *, passed: bool) -> Bundle:
     """Give a bundle whose bf16 passed or failed with OpenVINO."""
     bundle = make_bundle(tmp_path / "bundle")
-    gate = make_gate("bf16", make_change() if passed else FAILED, files=dict(bundle.spec.files))
+    gate = make_gate(make_change() if passed else FAILED, files=dict(bundle.spec.files))
     files: dict[str, Path | bytes] = {name: bundle.folder / name for name in bundle.spec.files}
     return write_bundle(tmp_path / "gated", bundle.spec.model_copy(update={"precisions": {"bf16": gate}}), files)
 
 
 def test_the_precision_in_use_is_named_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marrowscope.doctor.capabilities", lambda _: ("f32", "bf16", "int8"))
+    monkeypatch.setattr("marrowscope.doctor.capabilities", lambda _: ("f32", "bf16"))
     bundle = with_gate(tmp_path, passed=True)
     choice = choose(bundle, "openvino")
     assert choice.precision == "bf16"
     assert choice.reasons["bf16"].startswith("passed on 100 cells of 3 patients")
-    assert choice.reasons["int8"] == "not chosen by auto: the bundle has no quantized graph"
+    assert choice.reasons["bf16-segmenter"] == "not chosen by auto: its accuracy was not measured with this bundle"
     assert choice.reasons["f16"] == "not chosen by auto: the device has no instructions for it"
     elsewhere = choose(bundle, "onnxruntime")
     assert elsewhere.precision == "f32"
@@ -116,17 +117,27 @@ def test_a_failed_gate_is_told_and_f32_used(tmp_path: Path) -> None:
 
 
 def test_the_golden_sample_runs_in_the_precision_in_use_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = load_bundle(with_gate(tmp_path, passed=True).folder)
+    source = make_bundle(tmp_path / "bundle")
+    files: dict[str, Path | bytes] = {name: source.folder / name for name in source.spec.files}
+    gate = make_gate(files=dict(source.spec.files), backend="onnxruntime")
+    gates = {"bf16": make_gate(FAILED, files=dict(source.spec.files), backend="onnxruntime"), "bf16-segmenter": gate}
+    bundle = write_bundle(tmp_path / "gated", source.spec.model_copy(update={"precisions": gates}), files)
+    opened: list[tuple[str, str]] = []
+
+    def open_in_f32(graph: Graph, backend: str, device: str, precision: str, *, threads: None, streams: int) -> Network:
+        opened.append((graph.path.name, precision))
+        return open_network(graph, backend, device, threads=threads, streams=streams)
+
     monkeypatch.setattr("marrowscope.doctor.choose_backend", lambda _: "onnxruntime")
     monkeypatch.setattr("marrowscope.doctor.available_backends", lambda: ("onnxruntime",))
-    files: dict[str, Path | bytes] = {name: bundle.folder / name for name in bundle.spec.files}
-    files["classifier-0-int8.onnx"] = bundle.folder / "classifier-0.onnx"
-    hashes = write_bundle(tmp_path / "hashes", bundle.spec, files).spec.files
-    gate = make_gate("int8", files=dict(hashes), backend="onnxruntime")
-    quantized = write_bundle(
-        tmp_path / "quantized", bundle.spec.model_copy(update={"precisions": {"int8": gate}}), files
-    )
-    diagnosis = examine(quantized.folder)
-    assert [result.precision for result in diagnosis.golden] == ["f32", "int8"]
-    assert diagnosis.as_dict()["chosen_precision"] == "int8"
+    monkeypatch.setattr("marrowscope.doctor.capabilities", lambda _: ("f32", "bf16"))
+    monkeypatch.setattr("marrowscope.bundle.bundle.open_network", open_in_f32)
+    diagnosis = examine(bundle.folder)
+    assert [result.precision for result in diagnosis.golden] == ["f32", "bf16-segmenter"]
+    assert opened[2:] == [("segmenter.onnx", "bf16"), ("classifier-0.onnx", "f32")]
+    assert diagnosis.as_dict()["chosen_precision"] == "bf16-segmenter"
     assert diagnosis.healthy
+    listed = CliRunner().invoke(app, ["doctor", "--bundle", str(bundle.folder)])
+    assert "will use: onnxruntime in bf16-segmenter" in listed.stdout
+    assert "  bf16-segmenter: passed on 100 cells of 3 patients" in listed.stdout
+    assert "golden sample passes on onnxruntime CPU bf16-segmenter: " in listed.stdout

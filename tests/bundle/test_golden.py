@@ -9,7 +9,7 @@ import pytest
 from marrowscope.bundle import Bundle, load_bundle, write_bundle
 from marrowscope.bundle.golden import check_golden
 from marrowscope.errors import BundleError
-from marrowscope.networks import BACKENDS, OnnxRuntimeNetwork, available_backends
+from marrowscope.networks import BACKENDS, OnnxRuntimeNetwork, available_backends, open_network
 from tests.bundles import make_bundle
 from tests.onnx_graphs import classifier_graph
 
@@ -104,6 +104,23 @@ def test_a_bundle_without_or_with_a_broken_sample(tmp_path: Path) -> None:
         with pytest.raises(BundleError, match=rf"golden\.npz.*{sentence}"):
             check_golden(changed, "onnxruntime")
     assert load_bundle(bundle.folder)
+
+
+@pytest.mark.parametrize(
+    ("precision", "segmenter", "classifiers"),
+    [("f32", 0.1, 1e-3), ("bf16", 3.0, 0.1), ("bf16-segmenter", 3.0, 1e-3), ("f16", 1.0, 0.02)],
+)
+def test_tolerances_are_those_of_what_each_network_is_computed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, segmenter: float, classifiers: float
+) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    monkeypatch.setattr(
+        "marrowscope.bundle.bundle.open_network", lambda graph, backend, *_, **__: open_network(graph, backend)
+    )
+    result = check_golden(bundle, "onnxruntime", precision=precision)
+    assert result.precision == precision
+    assert (result.tolerances["box_px"], result.tolerances["probability"]) == (segmenter, classifiers)
+    assert set(result.tolerances) == set(result.differences)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

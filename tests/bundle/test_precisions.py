@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +10,16 @@ import pytest
 
 from marrowscope.bundle import BundleSpec, load_bundle, write_bundle
 from marrowscope.bundle.precisions import (
+    CHOICES,
     CenterChange,
     PrecisionGate,
+    by_network,
     choose_precision,
-    int8_name,
     networks_fingerprint,
     why_not,
 )
 from marrowscope.errors import BundleError, ConfigError
+from marrowscope.networks import PRECISIONS
 from tests.bundles import make_bundle, make_spec
 
 if TYPE_CHECKING:
@@ -40,9 +43,8 @@ def make_change(f1: float = 0.0005, mae: float = -0.0004) -> CenterChange:
 
 
 def make_gate(
-    precision: str,
     *changes: CenterChange,
-    files: dict[str, str] = QUANTIZED,
+    files: dict[str, str] = FILES,
     **values: Any,  # noqa: ANN401 - whatever a gate takes
 ) -> PrecisionGate:
     centers = {f"center {index}": change for index, change in enumerate(changes or (make_change(),))}
@@ -52,73 +54,86 @@ def make_gate(
         "device": "CPU",
         "measured_on": "100 cells of 3 patients",
         "input_sha256": "0",
-        "networks_sha256": networks_fingerprint(files, precision),
+        "networks_sha256": networks_fingerprint(files),
         "centers": centers,
     }
     return PrecisionGate(**(given | values))
 
 
 FAILED = make_change(mae=0.003)
-BF16, BF16_FAILED = make_gate("bf16"), make_gate("bf16", FAILED)
-INT8, INT8_FAILED = make_gate("int8"), make_gate("int8", FAILED)
+PASSED_GATE, FAILED_GATE = make_gate(), make_gate(FAILED)
 
 
 @pytest.mark.parametrize(
-    ("gates", "capabilities", "files", "expected"),
+    ("gates", "capabilities", "expected"),
     [
-        ({}, ("f32", "bf16", "int8"), QUANTIZED, "f32"),
-        ({"bf16": BF16}, ("f32", "bf16"), FILES, "bf16"),
-        ({"bf16": BF16}, ("f32",), FILES, "f32"),
-        ({"bf16": BF16_FAILED}, ("f32", "bf16"), FILES, "f32"),
-        ({"bf16": BF16, "int8": INT8}, ("f32", "bf16", "int8"), QUANTIZED, "int8"),
-        ({"bf16": BF16, "int8": INT8}, ("f32", "bf16"), QUANTIZED, "bf16"),
-        ({"bf16": BF16, "int8": INT8}, ("f32", "int8"), FILES, "f32"),
-        ({"bf16": BF16, "int8": INT8_FAILED}, ("f32", "bf16", "int8"), QUANTIZED, "bf16"),
-        ({"f16": make_gate("f16")}, ("f32", "f16"), FILES, "f16"),
+        ({}, ("f32", "bf16"), "f32"),
+        ({"bf16": PASSED_GATE}, ("f32", "bf16"), "bf16"),
+        ({"bf16": PASSED_GATE}, ("f32",), "f32"),
+        ({"bf16": FAILED_GATE}, ("f32", "bf16"), "f32"),
+        ({"bf16": PASSED_GATE, "bf16-segmenter": PASSED_GATE}, ("f32", "bf16"), "bf16"),
+        ({"bf16": FAILED_GATE, "bf16-segmenter": PASSED_GATE}, ("f32", "bf16"), "bf16-segmenter"),
+        ({"bf16-segmenter": PASSED_GATE}, ("f32", "bf16", "f16"), "bf16-segmenter"),
+        ({"bf16-segmenter": PASSED_GATE}, ("f32", "f16"), "f32"),
+        ({"bf16-segmenter": PASSED_GATE}, ("bf16",), "f32"),
+        ({"bf16": FAILED_GATE, "bf16-segmenter": FAILED_GATE}, ("f32", "bf16"), "f32"),
+        ({"bf16-segmenter": PASSED_GATE, "f16": PASSED_GATE}, ("f32", "bf16", "f16"), "bf16-segmenter"),
+        ({"f16": PASSED_GATE}, ("f32", "f16"), "f16"),
     ],
 )
 def test_auto_is_the_fastest_precision_that_is_there_and_passed(
-    gates: dict[str, PrecisionGate], capabilities: tuple[str, ...], files: dict[str, str], expected: str
+    gates: dict[str, PrecisionGate], capabilities: tuple[str, ...], expected: str
 ) -> None:
-    assert choose_precision(gates, files, capabilities=capabilities) == expected
+    assert choose_precision(gates, FILES, capabilities=capabilities) == expected
+
+
+def test_each_choice_names_what_either_kind_of_network_is_computed_in() -> None:
+    assert by_network("bf16-segmenter") == ("bf16", "f32")
+    assert {name: by_network(name) for name in CHOICES if name != "bf16-segmenter"} == {
+        name: (name, name) for name in PRECISIONS
+    }
+    assert {precision for name in CHOICES for precision in by_network(name)} == set(PRECISIONS)
 
 
 def test_a_gate_measured_with_other_networks_does_not_count() -> None:
-    gate = make_gate("bf16", files=FILES | {"classifier-0.onnx": "another"})
-    assert (
-        why_not("bf16", {"bf16": gate}, FILES, capabilities=("bf16",))
-        == "its accuracy was measured with other networks"
-    )
+    for changed in ("classifier-0.onnx", "segmenter/segmenter.onnx"):
+        gate = make_gate(files=FILES | {changed: "another"})
+        assert (
+            why_not("bf16", {"bf16": gate}, FILES, capabilities=("bf16",))
+            == "its accuracy was measured with other networks"
+        )
 
 
-def test_quantized_graphs_leave_the_gate_of_bf16_as_it_is() -> None:
-    assert why_not("bf16", {"bf16": make_gate("bf16", files=FILES)}, QUANTIZED, capabilities=("bf16",)) == ""
-    changed = QUANTIZED | {"classifier-0-int8.onnx": "another"}
-    assert "other networks" in why_not("int8", {"int8": INT8}, changed, capabilities=("int8",))
+def test_a_quantized_graph_of_an_earlier_version_leaves_the_gate_of_bf16_as_it_is() -> None:
+    assert why_not("bf16", {"bf16": PASSED_GATE}, QUANTIZED, capabilities=("bf16",)) == ""
+    # The fingerprint by which those versions stored that gate: of both float graphs, not of the quantized one.
+    lines = "classifier-0.onnx b\nsegmenter/segmenter.onnx a"
+    assert networks_fingerprint(QUANTIZED) == hashlib.sha256(lines.encode()).hexdigest()
 
 
 def test_a_gate_measured_with_another_runtime_does_not_count() -> None:
-    reason = why_not("int8", {"int8": INT8}, QUANTIZED, capabilities=("int8",), backend="onnxruntime")
+    gates, here = {"bf16-segmenter": PASSED_GATE}, ("f32", "bf16")
+    reason = why_not("bf16-segmenter", gates, FILES, capabilities=here, backend="onnxruntime")
     assert reason == "its accuracy was measured with openvino"
-    assert why_not("int8", {"int8": INT8}, QUANTIZED, capabilities=("int8",), backend="openvino") == ""
+    assert why_not("bf16-segmenter", gates, FILES, capabilities=here, backend="openvino") == ""
 
 
 def test_a_gate_measured_on_another_device_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    gates, here = {"bf16": BF16}, ("f32", "bf16")
-    reason = why_not("bf16", gates, QUANTIZED, capabilities=here, backend="openvino", device="gpu.0")
+    gates, here = {"bf16": PASSED_GATE}, ("f32", "bf16")
+    reason = why_not("bf16", gates, FILES, capabilities=here, backend="openvino", device="gpu.0")
     assert reason == "its accuracy was measured on CPU"
     for device in ("auto", "cpu", "CPU", None):
-        assert choose_precision(gates, QUANTIZED, capabilities=here, backend="openvino", device=device) == "bf16"
-    assert choose_precision(gates, QUANTIZED, capabilities=here, backend="openvino", device="GPU") == "f32"
-    card = {"int8": make_gate("int8", backend="onnxruntime", device="CUDA")}
-    for devices, expected in ((("CPU", "CUDA"), "int8"), (("CPU",), "f32")):
+        assert choose_precision(gates, FILES, capabilities=here, backend="openvino", device=device) == "bf16"
+    assert choose_precision(gates, FILES, capabilities=here, backend="openvino", device="GPU") == "f32"
+    card = {"bf16": make_gate(backend="onnxruntime", device="CUDA")}
+    for devices, expected in ((("CPU", "CUDA"), "bf16"), (("CPU",), "f32")):
         monkeypatch.setattr("marrowscope.networks.runtimes.available_devices", lambda _, devices=devices: devices)
-        chosen = choose_precision(card, QUANTIZED, capabilities=("int8",), backend="onnxruntime", device="auto")
+        chosen = choose_precision(card, FILES, capabilities=("bf16",), backend="onnxruntime", device="auto")
         assert chosen == expected
 
 
 def test_a_failed_gate_says_by_how_much() -> None:
-    reason = why_not("bf16", {"bf16": BF16_FAILED}, FILES, capabilities=("bf16",))
+    reason = why_not("bf16", {"bf16": FAILED_GATE}, FILES, capabilities=("bf16",))
     assert "gate FAILED on 100 cells of 3 patients" in reason
     assert "ratio MAE by up to +0.0030" in reason
 
@@ -131,74 +146,100 @@ def test_a_change_of_the_limit_or_of_no_number_does_not_pass(f1: float) -> None:
 
 def test_a_verdict_that_its_changes_contradict_is_refused() -> None:
     with pytest.raises(ValueError, match=r"found passed = true beside changes of which one is not below 0\.002"):
-        make_gate("bf16", make_change(), FAILED, passed=True)
+        make_gate(make_change(), FAILED, passed=True)
     with pytest.raises(ValueError, match=r"found passed = false beside changes of which none reaches 0\.002"):
-        make_gate("bf16", passed=False)
+        make_gate(passed=False)
     with pytest.raises(ValueError, match=r"less than or equal to 0\.002"):
-        make_gate("bf16", max_change=0.01)
+        make_gate(max_change=0.01)
 
 
-def _with_int8(folder: Path) -> tuple[BundleSpec, dict[str, Path | bytes]]:
+def _with_quantized(folder: Path) -> tuple[BundleSpec, dict[str, Path | bytes]]:
+    """Give what a bundle of an earlier version holds that has a quantized graph, here no graph at all."""
     source = make_bundle(folder, n_members=2)
     files: dict[str, Path | bytes] = {name: source.folder / name for name in source.spec.files}
-    # Any other graph shows which one is opened.
-    return source.spec, files | {"classifier-0-int8.onnx": source.folder / "classifier-1.onnx"}
+    return source.spec, files | {"classifier-0-int8.onnx": b"no graph", "segmenter/segmenter-int8.onnx": b"none either"}
 
 
-def test_a_bundle_with_a_quantized_graph_and_gates_round_trips(tmp_path: Path) -> None:
-    spec, files = _with_int8(tmp_path / "first")
-    hashes = write_bundle(tmp_path / "hashes", spec, files).spec.files
-    undefined = make_gate("int8", make_change(f1=math.nan), files=dict(hashes))
-    gates = {"bf16": make_gate("bf16", files=dict(hashes)), "int8": undefined}
-    written = write_bundle(tmp_path / "second", make_spec(precisions=gates), files)
+def test_a_bundle_with_gates_round_trips(tmp_path: Path) -> None:
+    source = make_bundle(tmp_path / "first", n_members=2)
+    files: dict[str, Path | bytes] = {name: source.folder / name for name in source.spec.files}
+    hashes = dict(source.spec.files)
+    undefined = make_gate(make_change(f1=math.nan), files=hashes)
+    gates = {"bf16": undefined, "bf16-segmenter": make_gate(files=hashes)}
+    write_bundle(tmp_path / "second", make_spec(precisions=gates), files)
     read = load_bundle(tmp_path / "second")
-    assert read.spec.precisions["bf16"] == gates["bf16"]
-    assert math.isnan(read.spec.precisions["int8"].centers["center 0"].cblc_weighted_f1_change)
-    assert read.classifier_files == ("classifier-0.onnx", "classifier-1.onnx")
-    assert "classifier-0-int8.onnx" in written.spec.files
-    assert read.resolve_precision("auto", ("f32", "bf16", "int8")) == "bf16"
-    assert read.resolve_precision("auto", ("f32", "bf16", "int8"), backend="onnxruntime") == "f32"
-    assert read.resolve_precision("auto", ("f32", "bf16"), backend="openvino", device="GPU") == "f32"
-    assert read.resolve_precision("int8", ("f32", "int8")) == "int8"  # asked for: needs no gate
+    assert "\n[precisions.bf16-segmenter]\n" in (tmp_path / "second" / "bundle.toml").read_text(encoding="utf-8")
+    assert read.spec.precisions["bf16-segmenter"] == gates["bf16-segmenter"]
+    assert math.isnan(read.spec.precisions["bf16"].centers["center 0"].cblc_weighted_f1_change)
+    here = ("f32", "bf16")
+    assert read.resolve_precision("auto", here) == "bf16-segmenter"
+    assert read.resolve_precision("auto", ("f32",)) == "f32"
+    assert read.resolve_precision("auto", here, backend="onnxruntime") == "f32"
+    assert read.resolve_precision("auto", here, backend="openvino", device="GPU") == "f32"
+    assert read.resolve_precision("bf16", here) == "bf16"  # asked for: needs no gate
 
 
-def test_int8_opens_the_quantized_graph_and_the_float_one_where_there_is_none(
+def test_quantized_graphs_of_an_earlier_version_are_hashed_and_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec, files = _with_int8(tmp_path / "first")
-    bundle = write_bundle(tmp_path / "second", spec, files)
-    opened: list[str] = []
+    spec, files = _with_quantized(tmp_path / "first")
+    bundle = write_bundle(tmp_path / "second", spec, files)  # loads it: what is no graph is not looked through
+    assert bundle.read_file("classifier-0-int8.onnx") == b"no graph"
+    assert bundle.classifier_files == ("classifier-0.onnx", "classifier-1.onnx")
+    opened: list[tuple[str, object]] = []
     monkeypatch.setattr(
-        "marrowscope.bundle.bundle.open_network", lambda graph, *_, **__: opened.append(graph.path.name)
+        "marrowscope.bundle.bundle.open_network",
+        lambda graph, _, __, precision, **___: opened.append((graph.path.name, precision)),
     )
-    bundle.open_classifiers(precision="int8")
-    bundle.open_segmenter(precision="int8")
-    bundle.open_classifiers(precision="f32")
-    assert opened == [
-        "classifier-0-int8.onnx",
-        "classifier-1.onnx",
-        "segmenter.onnx",
-        "classifier-0.onnx",
-        "classifier-1.onnx",
-    ]
-    assert int8_name("segmenter/segmenter.onnx") == "segmenter/segmenter-int8.onnx"
+    bundle.open_classifiers(precision="bf16")
+    bundle.open_segmenter(precision="bf16")
+    assert opened == [("classifier-0.onnx", "bf16"), ("classifier-1.onnx", "bf16"), ("segmenter.onnx", "bf16")]
+    (bundle.folder / "classifier-0-int8.onnx").write_bytes(b"changed")
+    with pytest.raises(BundleError, match=r"classifier-0-int8\.onnx: found SHA-256 \w+, expected"):
+        load_bundle(bundle.folder)
+
+
+@pytest.mark.parametrize(
+    ("choice", "segmenter", "classifiers"),
+    [("f32", "f32", "f32"), ("bf16", "bf16", "bf16"), ("bf16-segmenter", "bf16", "f32"), ("f16", "f16", "f16")],
+)
+def test_the_networks_are_opened_in_what_the_choice_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: str, segmenter: str, classifiers: str
+) -> None:
+    bundle = make_bundle(tmp_path / "bundle", n_members=2)
+    opened: list[tuple[str, object]] = []
+    monkeypatch.setattr(
+        "marrowscope.bundle.bundle.open_network",
+        lambda graph, _, __, precision, **___: opened.append((graph.path.name, precision)),
+    )
+    bundle.open_segmenter(precision=choice)
+    bundle.open_classifiers(precision=choice)
+    members = [("classifier-0.onnx", classifiers), ("classifier-1.onnx", classifiers)]
+    assert opened == [("segmenter.onnx", segmenter), *members]
 
 
 def test_a_precision_that_is_not_there_is_refused(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle")
     assert bundle.resolve_precision("bf16", ("f32", "bf16")) == "bf16"
-    with pytest.raises(ConfigError, match="precision 'f8': expected auto or one of f32, bf16, f16, int8"):
-        bundle.resolve_precision("f8", ("f32",))
-    with pytest.raises(
-        ConfigError, match="precision 'bf16': the device here computes in f32; choose one of them or auto"
-    ):
-        bundle.resolve_precision("bf16", ("f32",))
-    with pytest.raises(ConfigError, match="precision 'int8': the bundle has no quantized graph"):
-        bundle.resolve_precision("int8", ("f32", "int8"))
+    assert bundle.resolve_precision("bf16-segmenter", ("f32", "bf16")) == "bf16-segmenter"
+    for unknown in ("f8", "int8"):
+        with pytest.raises(
+            ConfigError, match=f"precision '{unknown}': expected auto or one of f32, bf16, bf16-segmenter, f16"
+        ):
+            bundle.resolve_precision(unknown, ("f32", "int8"))
+    for choice in ("bf16", "bf16-segmenter"):
+        with pytest.raises(
+            ConfigError, match=f"precision '{choice}': the device here computes in f32; choose one of them or auto"
+        ):
+            bundle.resolve_precision(choice, ("f32",))
+    with pytest.raises(ConfigError, match="computes in f32, bf16, bf16-segmenter; choose one of them or auto"):
+        bundle.resolve_precision("f16", ("f32", "bf16"))
+    with pytest.raises(ConfigError, match="precision 'bf16-segmenter': the device here computes in bf16; choose"):
+        bundle.resolve_precision("bf16-segmenter", ("bf16",))
 
 
 def test_a_gate_written_by_hand_against_its_changes_is_no_bundle(tmp_path: Path) -> None:
-    bundle = make_bundle(tmp_path / "bundle", spec=make_spec(precisions={"bf16": BF16_FAILED}))
+    bundle = make_bundle(tmp_path / "bundle", spec=make_spec(precisions={"bf16": FAILED_GATE}))
     path = bundle.folder / "bundle.toml"
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("passed = false", "passed = true"), encoding="utf-8")

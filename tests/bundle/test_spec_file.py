@@ -190,8 +190,26 @@ def test_every_fault_stands_in_one_sentence() -> None:
 def test_a_precision_that_nobody_knows_is_refused() -> None:
     values = changed("name", "test")
     values["precisions"]["f8"] = values["precisions"]["bf16"]
-    with pytest.raises(BundleError, match=r"\[precisions\]: found the precisions f8, expected only int8, bf16, f16"):
+    known = "bf16, bf16-segmenter, f16"
+    with pytest.raises(BundleError, match=rf"\[precisions\]: found the precisions f8, expected only {known}"):
         read(values)
+
+
+def test_the_gate_of_a_precision_that_is_there_no_more_is_dropped_unread() -> None:
+    values = changed("name", "test")
+    kept = read(values)
+    for gate in (values["precisions"]["bf16"], {"passed": "perhaps"}):
+        values["precisions"]["int8"] = gate
+        assert read(values) == kept
+    assert set(kept.precisions) == {"bf16"}
+
+
+def test_a_gate_of_a_mixed_choice_stands_under_its_name() -> None:
+    spec = make_full_spec()
+    spec = spec.model_copy(update={"precisions": spec.precisions | {"bf16-segmenter": spec.precisions["bf16"]}})
+    text = description_text(spec)
+    assert list(tomllib.loads(text)["precisions"]) == ["bf16", "bf16-segmenter"]
+    assert read_description(text.encode(), PATH) == spec
 
 
 @pytest.mark.parametrize("version", [0, 3, 99, "2", None])

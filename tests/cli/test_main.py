@@ -145,14 +145,17 @@ def test_defaults_of_a_training_are_those_of_its_configuration() -> None:
 
 
 def test_choices_of_an_option_are_those_of_its_configuration() -> None:
+    from marrowscope.bundle.precisions import CHOICES, FASTEST_FIRST
     from marrowscope.cli.options import Backend, Precision
+    from marrowscope.cli.precision import Lowered
     from marrowscope.cli.simulate import Composition, Diagnosis, Neighbors
-    from marrowscope.networks.runtimes import BACKENDS, PRECISIONS
+    from marrowscope.networks.runtimes import BACKENDS
     from marrowscope.simulate import SimulationConfig
     from marrowscope.simulate.parameters import load_parameters
 
     assert {*get_args(Backend)} == {"auto", *BACKENDS}
-    assert {*get_args(Precision)} == {"auto", *PRECISIONS}
+    assert [*get_args(Precision)] == ["auto", *CHOICES]
+    assert tuple(Lowered) == FASTEST_FIRST
     assert [*Diagnosis] == [*load_parameters().differentials.diagnosis]
     for choices, name in ((Composition, "composition"), (Neighbors, "neighbors")):
         assert {*choices} == {*get_args(SimulationConfig.model_fields[name].annotation)}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import numpy as np
 import pytest
 
 import marrowscope.streaming.worker as worker_module
@@ -18,7 +19,7 @@ from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.errors import ImageError
 from marrowscope.imaging import sha256_file
-from marrowscope.networks import OnnxRuntimeNetwork
+from marrowscope.networks import OnnxRuntimeNetwork, available_backends, capabilities
 from marrowscope.runs.rows import cell_rows, field_row
 from marrowscope.simulate import SimulationConfig, simulate_cohort
 from marrowscope.streaming.config import PredictConfig
@@ -75,6 +76,27 @@ def test_kept_cells_are_called_and_refused_ones_are_not(alone: list[FoundField])
         if cell.call is not None:
             assert sum(cell.call.p_category) == pytest.approx(1, abs=1e-4)
             assert cell.call.is_countable or not cell.call.is_cblc
+
+
+@pytest.mark.skipif(
+    "openvino" not in available_backends() or "bf16" not in capabilities("openvino"), reason="no bf16 here"
+)
+def test_bf16_for_the_segmenter_finds_as_bf16_does_and_calls_as_float32_does(
+    bundle: Bundle, images: tuple[InputImage, ...]
+) -> None:
+    workers = {
+        precision: Worker(bundle, PredictConfig(backend="openvino", threads=1, precision=precision, morphology=False))
+        for precision in ("f32", "bf16", "bf16-segmenter")
+    }
+    assert {name: worker.precision for name, worker in workers.items()} == {name: name for name in workers}
+    outlines = {
+        name: [[cell.contour_xy.tolist() for cell in found.cells] for found in worker.find(images[:2])]
+        for name, worker in workers.items()
+    }
+    assert outlines["bf16-segmenter"] == outlines["bf16"] != outlines["f32"]
+    crops = np.random.default_rng(0).integers(0, 256, (16, 96, 96, 3), dtype=np.uint8)
+    calls = {name: worker.run_classifiers(crops)[0]["p_cblc"].tolist() for name, worker in workers.items()}
+    assert calls["bf16-segmenter"] == calls["f32"] != calls["bf16"]
 
 
 def test_fields_that_cannot_be_read_keep_their_place_and_say_why(

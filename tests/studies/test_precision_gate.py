@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,14 +12,15 @@ import pytest
 from sklearn.metrics import f1_score
 from typer.testing import CliRunner
 
-from marrowscope.bundle import Bundle, load_bundle, write_bundle
+from marrowscope.bundle import Bundle, load_bundle
 from marrowscope.cli.main import app, main
 from marrowscope.cohort.formats.labelme import write_labelme
 from marrowscope.errors import ConfigError, InputError
 from marrowscope.evaluate import EvaluateConfig, LinkedCells
 from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
 from marrowscope.imaging import write_image
-from marrowscope.predict import PredictConfig
+from marrowscope.networks import open_network, read_graph
+from marrowscope.predict import PredictConfig, predict
 from marrowscope.records import Annotation
 from marrowscope.studies.precision_gate import center_changes, measure_precisions, processor_name
 from tests.bundles import make_bundle
@@ -27,6 +29,8 @@ from tests.segment.raw_outputs import ellipse_contour
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from marrowscope.networks import Graph, Network
 
 FEW = EvaluateConfig(n_resamples=200)
 OTHER_SEED = 6
@@ -143,108 +147,166 @@ def cohort(tmp_path: Path) -> Path:
     return folder
 
 
-def with_int8(folder: Path, *, seed: int) -> Bundle:
-    """Give a bundle whose quantized classifier is the one of ``seed``; the float one has seed 0."""
-    bundle = make_bundle(folder)
-    files: dict[str, Path | bytes] = {name: bundle.folder / name for name in bundle.spec.files}
-    files["classifier-0-int8.onnx"] = classifier_graph(seed=seed)
-    return write_bundle(folder.with_name("with-int8"), bundle.spec, files)
+@pytest.fixture
+def in_bf16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """Give the device bf16: ONNX Runtime's float32, with the graphs that a test puts here, by name, for the bundle's.
+
+    A network that a bundle opens in f32 is its own. What stands here are thus the weights of the lower precision.
+    """
+    graphs: dict[str, bytes] = {}
+
+    def opened(graph: Graph, backend: str, device: str, precision: str, *, threads: int, streams: int) -> Network:
+        if precision == "bf16" and graph.path.name in graphs:
+            path = tmp_path / "in-bf16" / graph.path.name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(graphs[graph.path.name])
+            graph = read_graph(path)
+        return open_network(graph, backend, device, threads=threads, streams=streams)
+
+    for module in ("studies.precision_gate", "streaming.worker"):
+        monkeypatch.setattr(f"marrowscope.{module}.capabilities", lambda *_: ("f32", "bf16"))
+    monkeypatch.setattr("marrowscope.bundle.bundle.open_network", opened)
+    return graphs
 
 
-def test_the_same_graph_under_another_name_passes_and_is_used(cohort: Path, tmp_path: Path) -> None:
-    written = measure_precisions(with_int8(tmp_path / "bundle", seed=0), [cohort], tmp_path / "out", config=PORTABLE)
-    gate = load_bundle(tmp_path / "out").spec.precisions["int8"]
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return make_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def words(bundle: Bundle, cohort: Path, tmp_path: Path) -> list[str]:
+    """Give the command that measures ``bundle`` on ``cohort``."""
+    return ["precision", str(bundle.folder), str(cohort), "--out", str(tmp_path / "out"), "--backend", "onnxruntime"]
+
+
+@pytest.mark.usefixtures("in_bf16")
+def test_what_computes_the_same_passes_and_is_used(bundle: Bundle, cohort: Path, tmp_path: Path) -> None:
+    written = measure_precisions(bundle, [cohort], tmp_path / "out", precisions=["bf16"], config=PORTABLE)
+    gate = load_bundle(tmp_path / "out").spec.precisions["bf16"]
     assert gate.passed
-    assert gate == written.spec.precisions["int8"]
+    assert gate == written.spec.precisions["bf16"]
     assert list(gate.centers) == ["A", "B", "all centers"]
     assert gate.centers["all centers"].n_cells == 2
     assert gate.measured_on == "2 annotated cells in 2 fields of 2 patients"
     assert (gate.backend, gate.device, gate.processor) == ("onnxruntime", "CPU", processor_name())
-    assert written.resolve_precision("auto", ("f32", "int8"), backend="onnxruntime") == "int8"
+    assert written.resolve_precision("auto", ("f32", "bf16"), backend="onnxruntime") == "bf16"
 
 
-def test_a_graph_that_calls_otherwise_fails_and_is_not_used(cohort: Path, tmp_path: Path) -> None:
-    source = with_int8(tmp_path / "bundle", seed=OTHER_SEED)
-    written = measure_precisions(source, [cohort], tmp_path / "out", config=PORTABLE, evaluation=FEW)
-    gate = written.spec.precisions["int8"]
-    assert not gate.passed
-    assert written.resolve_precision("auto", ("f32", "int8"), backend="onnxruntime") == "f32"
+def test_a_classifier_that_calls_otherwise_fails_unless_it_stays_in_float32(
+    bundle: Bundle, cohort: Path, tmp_path: Path, in_bf16: dict[str, bytes]
+) -> None:
+    """Without a word, all that the device has below f32 is measured, each choice for itself."""
+    in_bf16["classifier-0.onnx"] = classifier_graph(seed=OTHER_SEED)
+    written = measure_precisions(bundle, [cohort], tmp_path / "out", config=PORTABLE, evaluation=FEW)
+    gates = written.spec.precisions
+    assert {name: gate.passed for name, gate in gates.items()} == {"bf16": False, "bf16-segmenter": True}
+    assert set(gates["bf16-segmenter"].centers) == {"A", "B", "all centers"}
+    here = ("f32", "bf16")
+    assert written.resolve_precision("auto", here, backend="onnxruntime") == "bf16-segmenter"
+    alone = written.spec.model_copy(update={"precisions": {"bf16": gates["bf16"]}})
+    assert replace(written, spec=alone).resolve_precision("auto", here, backend="onnxruntime") == "f32"
 
 
-def test_gates_of_other_precisions_stay(cohort: Path, tmp_path: Path) -> None:
-    first = measure_precisions(with_int8(tmp_path / "bundle", seed=0), [cohort], tmp_path / "first", config=PORTABLE)
-    gates = {"bf16": first.spec.precisions["int8"]}
-    spec = first.spec.model_copy(update={"precisions": gates})
-    files: dict[str, Path | bytes] = {name: first.folder / name for name in first.spec.files}
-    second = measure_precisions(
-        write_bundle(tmp_path / "second", spec, files), [cohort], tmp_path / "third", config=PORTABLE
+def test_a_segmenter_that_finds_otherwise_fails_in_either_choice(
+    bundle: Bundle, cohort: Path, tmp_path: Path, in_bf16: dict[str, bytes]
+) -> None:
+    elsewhere = make_bundle(tmp_path / "elsewhere", cells=[(150.0, 100.0, 20.0, 20.0, 0.9)]).folder
+    in_bf16["segmenter.onnx"] = (elsewhere / "segmenter" / "segmenter.onnx").read_bytes()
+    written = measure_precisions(bundle, [cohort], tmp_path / "out", config=PORTABLE, evaluation=FEW)
+    assert [gate.passed for gate in written.spec.precisions.values()] == [False, False]
+    assert written.resolve_precision("auto", ("f32", "bf16"), backend="onnxruntime") == "f32"
+
+
+@pytest.mark.usefixtures("in_bf16")
+def test_gates_of_other_precisions_stay(bundle: Bundle, cohort: Path, tmp_path: Path) -> None:
+    first = measure_precisions(
+        bundle, [cohort], tmp_path / "first", precisions=["bf16-segmenter"], config=PORTABLE, evaluation=FEW
     )
-    assert set(second.spec.precisions) == {"bf16", "int8"}
+    second = measure_precisions(
+        first, [cohort], tmp_path / "second", precisions=["bf16"], config=PORTABLE, evaluation=FEW
+    )
+    assert set(second.spec.precisions) == {"bf16", "bf16-segmenter"}
+    assert second.spec.precisions["bf16-segmenter"] == first.spec.precisions["bf16-segmenter"]
 
 
-def test_progress_counts_every_precision(cohort: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("in_bf16")
+def test_progress_counts_every_precision(bundle: Bundle, cohort: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    bundle = with_int8(tmp_path / "bundle", seed=0)
     measure_precisions(
         bundle, [cohort], tmp_path / "out", config=PORTABLE, progress=lambda n, total: seen.append((n, total))
     )
-    assert seen[-1] == (4, 4)
+    assert seen[-1] == (6, 6)  # two images in f32, bf16 and bf16-segmenter
     assert seen == sorted(seen)
 
 
-def test_what_cannot_be_measured_is_refused(cohort: Path, tmp_path: Path) -> None:
-    bundle = with_int8(tmp_path / "bundle", seed=0)
+def test_what_cannot_be_measured_is_refused(bundle: Bundle, cohort: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="found the bundle itself, expected another folder"):
         measure_precisions(bundle, [cohort], bundle.folder, config=PORTABLE)
     with pytest.raises(ConfigError, match="precision 'f8': expected auto or one of"):
         measure_precisions(bundle, [cohort], tmp_path / "out", precisions=["f8"], config=PORTABLE)
     with pytest.raises(ConfigError, match="'f32' is the reference for the others"):
         measure_precisions(bundle, [cohort], tmp_path / "out", precisions=["f32"], config=PORTABLE)
-    with pytest.raises(ConfigError, match="precision 'bf16': the device here computes in f32, int8"):
-        measure_precisions(bundle, [cohort], tmp_path / "out", precisions=["bf16"], config=PORTABLE)
-    plain = load_bundle(tmp_path / "bundle")
+    for choice in ("bf16", "bf16-segmenter"):
+        with pytest.raises(ConfigError, match=f"precision '{choice}': the device here computes in f32; choose"):
+            measure_precisions(bundle, [cohort], tmp_path / "out", precisions=[choice], config=PORTABLE)
     with pytest.raises(ConfigError, match="found no precision below f32 to measure"):
-        measure_precisions(plain, [cohort], tmp_path / "out", config=PORTABLE)
+        measure_precisions(bundle, [cohort], tmp_path / "out", config=PORTABLE)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_cohort_without_an_annotated_cell_is_refused(cohort: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("in_bf16")
+def test_a_cohort_without_an_annotated_cell_is_refused(bundle: Bundle, cohort: Path, tmp_path: Path) -> None:
     for path in cohort.glob("*/f.json"):
         path.unlink()
     with pytest.raises(InputError, match="found no annotated cell, expected expert polygons"):
-        measure_precisions(with_int8(tmp_path / "bundle", seed=0), [cohort], tmp_path / "out", config=PORTABLE)
+        measure_precisions(bundle, [cohort], tmp_path / "out", config=PORTABLE)
 
 
-def test_the_command_prints_the_gate_and_writes_the_bundle(cohort: Path, tmp_path: Path) -> None:
-    bundle = with_int8(tmp_path / "bundle", seed=0).folder
-    words = ["precision", str(bundle), str(cohort), "--out", str(tmp_path / "out"), "--backend", "onnxruntime"]
-    result = CliRunner().invoke(app, [*words, "--threads", "1"])
+@pytest.mark.usefixtures("in_bf16")
+def test_the_command_prints_the_gate_and_writes_the_bundle(words: list[str], tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [*words, "--threads", "1", "--precision", "bf16", "--precision", "bf16-segmenter"])
     assert result.exit_code == 0, result.output
-    assert "int8: passed on 2 annotated cells in 2 fields of 2 patients" in result.output
-    assert load_bundle(tmp_path / "out").spec.precisions["int8"].passed
+    for choice in ("bf16", "bf16-segmenter"):
+        assert f"{choice}: passed on 2 annotated cells in 2 fields of 2 patients" in result.output
+        assert load_bundle(tmp_path / "out").spec.precisions[choice].passed
 
 
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        (["--precision", "f8"], "'f8' is not one of 'bf16', 'f16', 'int8'"),
-        (["--precision", "bf16"], "precision 'bf16': the device here computes in f32, int8"),
+        (["--precision", "int8"], "'int8' is not one of 'bf16', 'bf16-segmenter', 'f16'"),
+        (["--precision", "bf16"], "precision 'bf16': the device here computes in f32"),
+        (["--precision", "bf16-segmenter"], "precision 'bf16-segmenter': the device here computes in f32"),
         (["--backend", "tflite"], "'tflite' is not one of 'auto'"),
     ],
 )
 def test_the_command_refuses_in_a_sentence(
-    cohort: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    option: list[str],
-    sentence: str,
+    words: list[str], capsys: pytest.CaptureFixture[str], option: list[str], sentence: str
 ) -> None:
-    bundle = with_int8(tmp_path / "bundle", seed=0).folder
-    words = ["precision", str(bundle), str(cohort), "--out", str(tmp_path / "out"), "--backend", "onnxruntime"]
     with pytest.raises(SystemExit) as stopped:
         main([*words, *option])
     assert stopped.value.code == 2
     assert sentence in " ".join(capsys.readouterr().err.replace("│", " ").split())  # Typer draws a frame
+
+
+def test_a_measured_bundle_is_predicted_in_what_passed(
+    bundle: Bundle, cohort: Path, tmp_path: Path, in_bf16: dict[str, bytes]
+) -> None:
+    """The run says which choice it was, and has the calls of the classifier in float32."""
+    in_bf16["classifier-0.onnx"] = classifier_graph(seed=OTHER_SEED)
+    measured = measure_precisions(bundle, [cohort], tmp_path / "out", config=PORTABLE, evaluation=FEW)
+    runs = {
+        precision: predict(
+            [cohort], measured, tmp_path / precision, config=PORTABLE.model_copy(update={"precision": precision})
+        )
+        for precision in ("auto", "f32", "bf16")
+    }
+    assert {name: run.manifest.precision for name, run in runs.items()} == {
+        "auto": "bf16-segmenter", "f32": "f32", "bf16": "bf16",
+    }  # fmt: skip
+    calls = {name: run.cells["p_cblc"].to_list() for name, run in runs.items()}
+    assert calls["auto"] == calls["f32"] != calls["bf16"]
 
 
 def test_the_processor_has_a_name_everywhere(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from marrowscope.bundle.bundle import (
     CARD_FILE,
     GOLDEN_FILE,
-    SEGMENTER_FILE,
     VOCABULARY_FILE,
     Bundle,
     load_bundle,
@@ -11,6 +10,7 @@ from marrowscope.bundle.bundle import (
     write_bundle,
 )
 from marrowscope.bundle.description import SPEC_NAME, BundleSpec, VocabularyReference
+from marrowscope.bundle.graph_names import SEGMENTER_FILE
 
 __all__ = [
     "CARD_FILE",

@@ -4,7 +4,6 @@
     CARD.md
     segmenter/segmenter.onnx    beside its AGPL-3.0 LICENSE and CARD.md
     classifier-0.onnx ...       the members, in order
-    *-int8.onnx                 beside a graph: the same network with quantized layers
     golden.npz                  input and expected output of both networks
     quantification.json         error rates and study threshold, where they were measured
     embeddings.npz              statistics of the training cells' embeddings, where they were computed
@@ -17,7 +16,6 @@ checked against its model when the bundle was loaded.
 
 from __future__ import annotations
 
-import re
 import shutil
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -25,7 +23,8 @@ from typing import TYPE_CHECKING
 from marrowscope.bundle.description import SPEC_NAME, BundleSpec
 from marrowscope.bundle.embedding_file import read_embeddings
 from marrowscope.bundle.graph_check import check_classifier, check_segmenter
-from marrowscope.bundle.precisions import INT8, check_precision, choose_precision, int8_name
+from marrowscope.bundle.graph_names import SEGMENTER_FILE, classifier_files, is_graph
+from marrowscope.bundle.precisions import by_network, check_precision, choose_precision
 from marrowscope.bundle.spec_file import description_text, read_description
 from marrowscope.config import UNREADABLE, parse_json, validate_config
 from marrowscope.disk import new_folder, refuse_foreign_folder, write_bytes, write_text, written_whole
@@ -48,12 +47,9 @@ if TYPE_CHECKING:
 
     from marrowscope.cells.embedding import ClassStatistics
 
-SEGMENTER_FILE = "segmenter/segmenter.onnx"
 GOLDEN_FILE, CARD_FILE = "golden.npz", "CARD.md"
 VOCABULARY_FILE = "vocabulary.toml"
 _KIND = "bundle"
-_INT8_END = int8_name(".onnx")
-_MEMBER = re.compile(r"classifier-\d+\.onnx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +85,7 @@ class Bundle:
     @property
     def classifier_files(self) -> tuple[str, ...]:
         """Relative paths of the members, in order."""
-        return _members(self.spec.files)
+        return classifier_files(self.spec.files)
 
     def open_segmenter(
         self,
@@ -100,9 +96,9 @@ class Bundle:
         threads: int | None = None,
         streams: int = 1,
     ) -> Network:
-        """Load the segmenter's graph, the quantized one for ``int8`` where there is one; see ``open_network``."""
-        graph = self._graph(SEGMENTER_FILE, precision)
-        return open_network(graph, backend, device, precision, threads=threads, streams=streams)
+        """Load the segmenter in what the choice ``precision`` has for it (``precisions``); see ``open_network``."""
+        graph = self._graph(SEGMENTER_FILE)
+        return open_network(graph, backend, device, by_network(precision).segmenter, threads=threads, streams=streams)
 
     def open_classifiers(
         self,
@@ -115,8 +111,9 @@ class Bundle:
     ) -> list[Network]:
         """Load every member of the ensemble, in order; see ``open_segmenter``."""
         # One after the other: a graph's bytes are in memory once, beside what its runtime made of them.
+        computed_in = by_network(precision).classifiers
         return [
-            open_network(self._graph(name, precision), backend, device, precision, threads=threads, streams=streams)
+            open_network(self._graph(name), backend, device, computed_in, threads=threads, streams=streams)
             for name in self.classifier_files
         ]
 
@@ -131,19 +128,17 @@ class Bundle:
 
         ``capabilities`` are those of the device (``networks.capabilities``), ``backend`` the runtime that is used and
         ``device`` what it is asked for, ``auto`` too: a gate measured with another one does not count. A precision
-        that was asked for needs no gate; one that the device or the bundle does not have raises ConfigError.
+        that was asked for needs no gate; one that the device does not have raises ConfigError.
         """
         if wanted == "auto":
             return choose_precision(
                 self.spec.precisions, self.spec.files, capabilities=capabilities, backend=backend, device=device
             )
-        check_precision(wanted, self.spec.files, capabilities)
+        check_precision(wanted, capabilities)
         return wanted
 
-    def _graph(self, name: str, precision: str) -> Graph:
-        quantized = int8_name(name)
-        file = quantized if precision == INT8 and quantized in self.spec.files else name
-        return _read_graph(self.folder, file, self.spec, self.vocabulary)
+    def _graph(self, name: str) -> Graph:
+        return _read_graph(self.folder, name, self.spec, self.vocabulary)
 
     def provenance(self) -> UsedBundle:
         """Return what a manifest says about the bundle: names, versions and hashes."""
@@ -173,7 +168,7 @@ def load_bundle(path: Path, *, verify: bool = True, with_rates: bool = True) -> 
         raise BundleError(message)
     data = spec_path.read_bytes()
     spec = read_description(data, spec_path)
-    if SEGMENTER_FILE not in spec.files or not _members(spec.files):
+    if SEGMENTER_FILE not in spec.files or not classifier_files(spec.files):
         message = (
             f"{spec_path}: [files] names {sorted(spec.files)}, expected {SEGMENTER_FILE} and classifier-0.onnx; "
             "export the bundle again"
@@ -184,9 +179,7 @@ def load_bundle(path: Path, *, verify: bool = True, with_rates: bool = True) -> 
             message = f"{spec_path}: {section} names {name!r}, expected a file that [files] names too; copy it again"
             raise BundleError(message)
     for name, expected in spec.files.items():
-        _check_file(
-            path, name, expected, verify=verify and not _is_graph(name)
-        )  # a graph's is, with its content, below
+        _check_file(path, name, expected, verify=verify and not is_graph(name))  # a graph's is, with its content, below
     own = path / VOCABULARY_FILE if VOCABULARY_FILE in spec.files else None
     shipped = None if own else shipped_version(spec.vocabulary.sha256)
     vocabulary = shipped or load_vocabulary(own)
@@ -199,7 +192,7 @@ def load_bundle(path: Path, *, verify: bool = True, with_rates: bool = True) -> 
         )
         raise BundleError(message)
     for name in spec.files if verify else ():
-        if _is_graph(name):
+        if is_graph(name):
             _read_graph(path, name, spec, vocabulary)
     _check_sources(spec, vocabulary, spec_path)
     embeddings = _read_embeddings(path, spec, vocabulary)
@@ -288,29 +281,13 @@ def _read_embeddings(folder: Path, spec: BundleSpec, vocabulary: Vocabulary) -> 
     return read_embeddings(content, folder / stated.file, stated, len(vocabulary.categories))
 
 
-def _members(files: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the members' paths by number: classifier-2 stands before classifier-10; quantized forms are no members."""
-    names = [name for name in files if _MEMBER.fullmatch(name)]
-    return tuple(sorted(names, key=lambda name: (len(name), name)))
-
-
-def _is_graph(name: str) -> bool:
-    """Say whether a file of the bundle is a network that may be opened."""
-    return name in {SEGMENTER_FILE, int8_name(SEGMENTER_FILE)} or _MEMBER.fullmatch(_in_float(name)) is not None
-
-
-def _in_float(name: str) -> str:
-    """Return the name of the graph that a quantized one belongs to; any other name as it is."""
-    return name.replace(_INT8_END, ".onnx") if name.endswith(_INT8_END) else name
-
-
 def _read_graph(folder: Path, name: str, spec: BundleSpec, vocabulary: Vocabulary) -> Graph:
     """Read a graph whose hash and content are right, and that fits the bundle; BundleError otherwise."""
     graph = read_graph(folder / name, _expected(folder, name, spec.files))
-    if _in_float(name) == SEGMENTER_FILE:
+    if name == SEGMENTER_FILE:
         check_segmenter(graph)
     else:
-        described = spec.embeddings if _in_float(name) == _members(spec.files)[0] else None
+        described = spec.embeddings if name == classifier_files(spec.files)[0] else None
         check_classifier(
             graph,
             vocabulary,

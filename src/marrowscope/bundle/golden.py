@@ -15,6 +15,7 @@ import numpy as np
 from marrowscope.bundle import GOLDEN_FILE
 from marrowscope.bundle.arrays import Expected, read_arrays
 from marrowscope.bundle.graph_check import CLASSIFIER_OUTPUTS, PLASMA_OUTPUT
+from marrowscope.bundle.precisions import by_network
 from marrowscope.cells.embedding import EMBEDDING
 from marrowscope.errors import BundleError
 
@@ -30,11 +31,12 @@ _TOLERANCES: dict[str, dict[str, float]] = {
     "f32": {"score": 1e-3, "box_px": 0.1, "mask": 1e-2, "probability": 1e-3, "embedding": 1e-2},
     "f16": {"score": 0.02, "box_px": 1.0, "mask": 0.1, "probability": 0.02, "embedding": 0.1},
     "bf16": {"score": 0.1, "box_px": 3.0, "mask": 0.5, "probability": 0.1, "embedding": 0.5},
-    "int8": {"score": 0.2, "box_px": 6.0, "mask": 1.0, "probability": 0.3, "embedding": 1.0},
 }
-"""Largest difference allowed for each precision: of scores and probabilities (0-1), of boxes in input pixels, of the
-mask prototypes and the embeddings relative to their standard deviation. A lower precision is a smoke test, not a proof:
-its proof is the accuracy gate (``precisions``)."""
+"""Largest difference allowed of a network in each precision: of scores and probabilities (0-1), of boxes in input
+pixels, of the mask prototypes and the embeddings relative to their standard deviation. A lower precision is a smoke
+test, not a proof: its proof is the accuracy gate (``precisions``)."""
+
+_OF_THE_SEGMENTER = frozenset({"score", "box_px", "mask"})
 
 # Boxes of anchors that nobody would keep are noise; they are compared from this score on.
 _BOX_SCORE = 0.1
@@ -119,8 +121,11 @@ def check_golden(
     if with_embeddings:
         spread = float(expected[EMBEDDING].std()) or 1.0
         differences[EMBEDDING] = _largest(found[EMBEDDING], expected[EMBEDDING]) / spread
-    tolerances = {name: _TOLERANCES[precision][name] for name in differences}
-    return GoldenResult(segmenter.backend, segmenter.device, segmenter.precision, differences, tolerances)
+    of = by_network(precision)
+    tolerances = {
+        name: _TOLERANCES[of.segmenter if name in _OF_THE_SEGMENTER else of.classifiers][name] for name in differences
+    }
+    return GoldenResult(segmenter.backend, segmenter.device, precision, differences, tolerances)
 
 
 def _run(

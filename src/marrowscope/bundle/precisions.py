@@ -1,6 +1,9 @@
 """What a lower precision changes in a bundle's results, and which precision is used on a machine.
 
-A precision below float32 is used unasked only where its gate in the bundle was passed: on annotated patients, in every
+A network computes in one of ``networks.PRECISIONS``. A bundle is computed in a choice: one of these for all its
+networks, or one for the segmenter and another for the classifiers (``by_network``).
+
+A choice below float32 is used unasked only where its gate in the bundle was passed: on annotated patients, in every
 center, CBLC weighted F1 and the mean error of the CBLC ratio stay within 0.002 of float32. A gate holds for the
 networks, the runtime and the device it was measured with: another graph under the same name has not passed it, and the
 same graph on another device rounds otherwise.
@@ -9,28 +12,49 @@ same graph on another device rounds otherwise.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import ConfigDict, Field, model_validator
 
+from marrowscope.bundle.graph_names import is_graph
 from marrowscope.config import FrozenModel
 from marrowscope.errors import ConfigError
 from marrowscope.imaging import sha256_bytes
-from marrowscope.networks import PRECISIONS, resolve_device
+from marrowscope.networks import resolve_device
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-FULL, INT8 = "f32", "int8"
+FULL = "f32"
 MAX_CHANGE = 0.002
 """Of CBLC weighted F1 and of the mean absolute error of the CBLC ratio, against float32, in every center."""
 
-FASTEST_FIRST = ("int8", "bf16", "f16")
-"""Precisions below float32, as a processor that has the instructions runs them."""
+FASTEST_FIRST = ("bf16", "bf16-segmenter", "f16")
+"""Choices below float32, as a processor that has the instructions runs them."""
 
-_SUFFIX, _INT8_SUFFIX = ".onnx", "-int8.onnx"
+CHOICES = (FULL, *FASTEST_FIRST)
 
 Limits = tuple[float, float]
+
+
+class NetworkPrecisions(NamedTuple):
+    """What the networks of a bundle are computed in, each one of ``networks.PRECISIONS``."""
+
+    segmenter: str
+    classifiers: str
+
+
+_MIXED = {"bf16-segmenter": NetworkPrecisions("bf16", FULL)}
+
+
+def by_network(choice: str) -> NetworkPrecisions:
+    """Return what each network is computed in; a choice that is not mixed, or unknown, stands for all networks."""
+    return _MIXED.get(choice, NetworkPrecisions(choice, choice))
+
+
+def is_computable(choice: str, capabilities: Collection[str]) -> bool:
+    """Say whether a device with ``capabilities`` has the instructions for every network."""
+    return all(precision in capabilities for precision in by_network(choice))
 
 
 class CenterChange(FrozenModel):
@@ -93,21 +117,9 @@ class PrecisionGate(FrozenModel):
         )
 
 
-def int8_name(graph: str) -> str:
-    """Return the path of a graph's quantized form: ``classifier-0-int8.onnx`` for ``classifier-0.onnx``."""
-    return f"{graph.removesuffix(_SUFFIX)}{_INT8_SUFFIX}"
-
-
-def has_int8(files: Collection[str]) -> bool:
-    """Say whether a bundle of these files has a quantized graph."""
-    return any(name.endswith(_INT8_SUFFIX) for name in files)
-
-
-def networks_fingerprint(files: Mapping[str, str], precision: str) -> str:
-    """Return one hash for the graphs behind ``precision``; ``files`` maps a bundle's paths to SHA-256."""
-    names = sorted(
-        name for name in files if name.endswith(_SUFFIX) and (precision == INT8 or not name.endswith(_INT8_SUFFIX))
-    )
+def networks_fingerprint(files: Mapping[str, str]) -> str:
+    """Return one hash for the networks of a bundle; ``files`` maps its paths to SHA-256."""
+    names = sorted(name for name in files if is_graph(name))
     return sha256_bytes("\n".join(f"{name} {files[name]}" for name in names).encode())
 
 
@@ -129,13 +141,11 @@ def why_not(
     reason = ""
     if precision == FULL:
         return reason
-    if precision not in capabilities:
+    if not is_computable(precision, capabilities):
         reason = "the device has no instructions for it"
-    elif precision == INT8 and not has_int8(files):
-        reason = "the bundle has no quantized graph"
     elif gate is None:
         reason = "its accuracy was not measured with this bundle"
-    elif gate.networks_sha256 != networks_fingerprint(files, precision):
+    elif gate.networks_sha256 != networks_fingerprint(files):
         reason = "its accuracy was measured with other networks"
     elif backend is not None and backend != gate.backend:
         reason = f"its accuracy was measured with {gate.backend}"
@@ -161,20 +171,14 @@ def choose_precision(
     return FULL
 
 
-def check_precision(precision: str, files: Collection[str], capabilities: Collection[str]) -> None:
-    """Raise ConfigError for a precision that nobody knows, or that the device or the bundle does not have."""
-    if precision not in PRECISIONS:
-        message = f"precision {precision!r}: expected auto or one of {', '.join(PRECISIONS)}"
+def check_precision(precision: str, capabilities: Collection[str]) -> None:
+    """Raise ConfigError for a precision that nobody knows, or that the device does not have."""
+    if precision not in CHOICES:
+        message = f"precision {precision!r}: expected auto or one of {', '.join(CHOICES)}"
         raise ConfigError(message)
-    if precision not in capabilities:
-        here = ", ".join(capabilities)
+    if not is_computable(precision, capabilities):
+        here = ", ".join(name for name in CHOICES if is_computable(name, capabilities))
         message = f"precision {precision!r}: the device here computes in {here}; choose one of them or auto"
-        raise ConfigError(message)
-    if precision == INT8 and not has_int8(files):
-        message = (
-            "precision 'int8': the bundle has no quantized graph, expected segmenter/segmenter-int8.onnx or "
-            "classifier-0-int8.onnx; choose another precision or auto"
-        )
         raise ConfigError(message)
 
 

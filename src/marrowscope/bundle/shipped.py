@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from marrowscope.bundle.bundle import SEGMENTER_FILE
+from marrowscope.bundle.graph_names import SEGMENTER_FILE
 from marrowscope.errors import BundleError
 
 _DEFAULT, _DEMO = "default", "demo"

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+_WITHDRAWN = frozenset({"int8"})
+"""Precisions of earlier versions: nothing is computed in them now, and their gates are not read."""
 _ADVICE = "correct the file or export the bundle again"
 
 
@@ -43,7 +45,7 @@ def read_description(data: bytes, path: Path) -> BundleSpec:
             "that made the bundle, or export it again with this one"
         )
         raise BundleError(message)
-    values = _with_rules_off(values)
+    values = _without_withdrawn(_with_rules_off(values))
     faults = [f"[{section}] {key}: found nothing, expected a value" for section, key in _unstated(values)]
     try:
         # By way of JSON, whose strict reading takes lists for tuples, and a string for no number.
@@ -66,6 +68,14 @@ def _with_rules_off(values: dict[str, Any]) -> dict[str, Any]:
     """State the quality rules that a bundle does not know because they are younger as what they were: off."""
     rules = values.get("quality_rules")
     return values | {"quality_rules": RULES_OFF | rules} if isinstance(rules, dict) else values
+
+
+def _without_withdrawn(values: dict[str, Any]) -> dict[str, Any]:
+    """Drop the gates of precisions that are there no more."""
+    gates = values.get("precisions")
+    if not isinstance(gates, dict):
+        return values
+    return values | {"precisions": {name: gate for name, gate in gates.items() if name not in _WITHDRAWN}}
 
 
 def _unstated(values: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -51,7 +51,7 @@ def _likely_scale(value: float) -> str:
 
 
 Backend = Literal["auto", "openvino", "onnxruntime"]
-Precision = Literal["auto", "f32", "bf16", "f16", "int8"]
+Precision = Literal["auto", "f32", "bf16", "bf16-segmenter", "f16"]
 
 ScaleOption = Annotated[
     float | None,
@@ -80,7 +80,10 @@ BackendOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="auto, or a device of the backend (see `marrowscope doctor`).")]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option(help="Number format of the networks; auto is the fastest that passed the bundle's accuracy gate."),
+    typer.Option(
+        help="Number format of the networks; auto is the fastest that passed the bundle's accuracy gate, and "
+        "bf16-segmenter keeps the classifiers in f32."
+    ),
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, show_default="all available", help="CPU cores to use.")]
 ProcessesOption = Annotated[

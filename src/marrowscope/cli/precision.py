@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class Lowered(StrEnum):
-    """Precisions below f32."""
+    """Precisions below f32, as in ``bundle.precisions.FASTEST_FIRST``."""
 
     BF16 = "bf16"
+    BF16_SEGMENTER = "bf16-segmenter"
     F16 = "f16"
-    INT8 = "int8"
 
 
 def precision(
@@ -36,7 +36,7 @@ def precision(
         typer.Option(
             "--precision",
             show_default="all that the device supports",
-            help="Precision to measure against f32; repeat for several.",
+            help="Precision to measure against f32; repeat for several. bf16-segmenter keeps the classifiers in f32.",
         ),
     ] = None,
     um_per_px: ScaleOption = None,

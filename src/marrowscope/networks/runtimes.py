@@ -38,15 +38,14 @@ if TYPE_CHECKING:
 BACKENDS = ("openvino", "onnxruntime")
 """Runtimes in the order of preference: OpenVINO is 2.4 times faster on a CPU, ONNX Runtime is on every platform."""
 
-PRECISIONS = ("f32", "bf16", "f16", "int8")
-"""``int8`` is a graph of its own with quantized layers; the layers that stay float are computed in bf16 or f32."""
+PRECISIONS = ("f32", "bf16", "f16")
 
 _ORT_QUIET = 3
 _ORT_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _ORT_ONLY = frozenset({"cuda"})
 """Devices that ONNX Runtime alone has: who asks for one of them gets this runtime without naming it."""
-_ORT_PRECISIONS = ("f32", "int8")
-_OPENVINO_CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16", "int8": "INT8"}
+_ORT_PRECISIONS = ("f32",)
+_OPENVINO_CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 _MAX_SHAPES = 8
 """Shapes a graph is kept compiled for, the last used; compiling one takes 0.25 s."""
 _ANY_SHAPE = ()
@@ -172,11 +171,8 @@ class OpenVinoNetwork:
             raise _not_run(self._graph.path, self.backend, error) from error
 
     def _openvino_settings(self, threads: int | None) -> dict[str, Any]:
-        """Return the settings a graph is compiled with; what stays float in an int8 graph is bf16 if supported."""
-        in_floats = self.precision
-        if self.precision == "int8":
-            in_floats = "bf16" if "bf16" in _openvino_capabilities(self._core, self.device) else "f32"
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": in_floats}
+        """Return the settings a graph is compiled with."""
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self.precision}
         if self._streams > 1:
             settings["NUM_STREAMS"] = self._streams
         else:
@@ -332,7 +328,7 @@ def resolve_device(backend: str, device: str = "auto") -> str:
 
 
 def capabilities(backend: str, device: str = "auto") -> tuple[str, ...]:
-    """Name the precisions a device computes in, out of PRECISIONS; ``int8`` needs a quantized graph besides.
+    """Name the precisions a device computes in, out of PRECISIONS.
 
     Raises ConfigError if OpenVINO does not have the device here.
     """

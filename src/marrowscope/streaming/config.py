@@ -18,7 +18,8 @@ class PredictConfig(StageConfig):
     backend: str = Setting(default="auto", description="auto, openvino or onnxruntime")
     device: str = Setting(default="auto", description="auto, or a device of the backend")
     precision: str = Setting(
-        default="auto", description="auto is the fastest precision that passed the bundle's gate; or f32, bf16, int8"
+        default="auto",
+        description="auto is the fastest precision that passed the bundle's gate; or f32, bf16, bf16-segmenter, f16",
     )
     morphology: bool = Setting(default=True, description="measure each cell; if off, these columns are null")
     reduce: bool = Setting(

@@ -83,7 +83,7 @@ class Worker:
         self._small_batches: bool | None = None  # whether they give the same bits; unknown before the first
         self.slides = SlideCache()
         self.clock = StageClock()
-        self.backend, self.device, self.precision = network.backend, network.device, network.precision
+        self.backend, self.device, self.precision = network.backend, network.device, precision
 
     def find(self, fields: Iterable[InputImage]) -> Generator[FoundField]:
         """Find and classify the cells of ``fields``; gives each field, in order, as soon as it is complete.

@@ -26,7 +26,7 @@ from marrowscope.bundle.precisions import (
     CenterChange,
     PrecisionGate,
     check_precision,
-    has_int8,
+    is_computable,
     networks_fingerprint,
 )
 from marrowscope.cohort import read_cohort, require_clean
@@ -65,10 +65,10 @@ def measure_precisions(
 ) -> Bundle:
     """Write ``bundle`` again to ``out`` with the gate of each of ``precisions``, measured on ``cohorts``.
 
-    Without ``precisions``, all that the device has below f32 (int8 only where the bundle has a quantized graph). Gates
-    of other precisions stay. With ``overwrite`` an earlier bundle of ours at ``out`` is replaced. ``progress`` gets
-    (images done, total images) over all precisions. Raises InputError for cohorts without an annotated cell or an
-    ``out`` that is the bundle itself, ConfigError for an unavailable precision.
+    Without ``precisions``, all that the device has below f32. Gates of other precisions stay. With ``overwrite`` an
+    earlier bundle of ours at ``out`` is replaced. ``progress`` gets (images done, total images) over all precisions.
+    Raises InputError for cohorts without an annotated cell or an ``out`` that is the bundle itself, ConfigError for an
+    unavailable precision.
     """
     config = config or PredictConfig()
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
@@ -76,7 +76,7 @@ def measure_precisions(
         message = f"{out}: found the bundle itself, expected another folder; name a new one"
         raise InputError(message)
     refuse_bundle_folder(out, overwrite=overwrite)
-    wanted = _wanted(opened, precisions, capabilities(config.backend, config.device))
+    wanted = _wanted(precisions, capabilities(config.backend, config.device))
     patients, fields = _read_annotated(cohorts, opened.vocabulary)
     steps = [FULL, *wanted]
     linked: dict[str, LinkedCells] = {}
@@ -91,23 +91,20 @@ def measure_precisions(
                 run.fields, run.cells, patients, fields, opened.vocabulary, config=evaluation
             )
             if precision != FULL:
-                gates[precision] = _judge_precision(
-                    opened, precision, linked[FULL], linked[precision], run, evaluation=evaluation
-                )
+                gates[precision] = _judge_precision(opened, linked[FULL], linked[precision], run, evaluation=evaluation)
     spec = opened.spec.model_copy(update={"precisions": gates})
     return write_bundle(out, spec, {name: opened.read_file(name) for name in opened.spec.files}, overwrite=overwrite)
 
 
 def _judge_precision(
     bundle: Bundle,
-    precision: str,
     full: LinkedCells,
     lower: LinkedCells,
     run: Prediction,
     *,
     evaluation: EvaluateConfig | None = None,
 ) -> PrecisionGate:
-    """Compute the gate of ``precision`` from the linked cells of the run in f32 and of ``run``, the lower one."""
+    """Compute the gate of a precision from the linked cells of the run in f32 and of ``run``, the lower one."""
     centers = center_changes(full, lower, config=evaluation)
     whole = full.expert.filter(~pl.col("cut"))
     n_fields, n_patients = full.expert["field_id"].n_unique(), whole["patient_id"].n_unique()
@@ -121,7 +118,7 @@ def _judge_precision(
             f"{count_of(n_patients, 'patient')}"
         ),
         input_sha256=run.manifest.input_sha256,
-        networks_sha256=networks_fingerprint(bundle.spec.files, precision),
+        networks_sha256=networks_fingerprint(bundle.spec.files),
         centers=centers,
     )
 
@@ -202,17 +199,14 @@ def _limits(value: Interval) -> tuple[float, float] | None:
     return (value.lower, value.upper) if np.isfinite([value.lower, value.upper]).all() else None
 
 
-def _wanted(bundle: Bundle, precisions: Sequence[str], here: Sequence[str]) -> list[str]:
-    """Return the precisions to measure, each checked against the device and the bundle."""
+def _wanted(precisions: Sequence[str], here: Sequence[str]) -> list[str]:
+    """Return the precisions to measure, each checked against the device."""
     if FULL in precisions:
         message = "precision 'f32' is the reference for the others; name one below it, such as bf16"
         raise ConfigError(message)
     for precision in precisions:
-        check_precision(precision, bundle.spec.files, here)
-    quantized = has_int8(bundle.spec.files)
-    found = list(dict.fromkeys(precisions)) or [
-        name for name in FASTEST_FIRST if name in here and (name != "int8" or quantized)
-    ]
+        check_precision(precision, here)
+    found = list(dict.fromkeys(precisions)) or [name for name in FASTEST_FIRST if is_computable(name, here)]
     if not found:
         message = (
             f"found no precision below f32 to measure, the device here computes in {', '.join(here)}; "
