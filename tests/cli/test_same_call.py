@@ -156,6 +156,31 @@ def test_what_there_was_no_right_to_read_is_added_by_the_same_call(
     assert "already complete" in capsys.readouterr().out
 
 
+def test_what_was_left_out_for_want_of_memory_is_added_by_the_same_call(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patient = min(path for path in cohort.iterdir() if path.is_dir())
+    large = patient / "field_900.jpg"
+    assert run("simulate", tmp_path / "other", "--patients", 1, "--fields", 1, "--seed", 1) == 0
+    shutil.copy(min((tmp_path / "other").glob("*/*.jpg")), large)
+    with monkeypatch.context() as short:
+        read_bytes = Path.read_bytes
+
+        def refuse(path: Path) -> bytes:
+            if path.name == large.name:
+                raise MemoryError
+            return read_bytes(path)
+
+        short.setattr(Path, "read_bytes", refuse)
+        words = ("predict", cohort, "--out", tmp_path / "run", "--no-report", "-b", "demo", "--backend", "onnxruntime")
+        assert run(*words) == 1
+        assert "found too little memory" in capsys.readouterr().err
+    assert run(*words) == 0
+    assert "cells from 1 patient in 2 images" in capsys.readouterr().out
+    assert run(*words) == 0
+    assert "already complete" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("change", ["removed", "longer"])
 def test_a_result_that_was_changed_is_not_called_complete(change: str, cohort: Path) -> None:
     table = cohort / "patients.csv"

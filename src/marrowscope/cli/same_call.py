@@ -30,7 +30,7 @@ def done_once(command: Callable[_P, None]) -> Callable[_P, None]:
 
     The exit code is then that of the first call. Everything else in ``out`` is refused or replaced by the command
     itself, and with ``overwrite`` the folder is made again; so is one that lacks what there was no right to read, once
-    there is.
+    there is, or what was left out for want of memory.
     """
 
     @wraps(command)
@@ -44,8 +44,9 @@ def done_once(command: Callable[_P, None]) -> Callable[_P, None]:
         digest = digest_of_call(f"{command.__module__}.{command.__name__}", kwargs)
         unread = files_without_rights(kwargs)
         earlier = None if kwargs.get("overwrite") else result_of(out, digest)
-        if earlier is not None and earlier.exit_code and "overwrite" in kwargs and set(earlier.unread) - set(unread):
-            earlier, kwargs["overwrite"] = None, True  # what was left out for want of rights can be read now
+        lacks = earlier is not None and bool(earlier.exit_code) and "overwrite" in kwargs
+        if earlier is not None and lacks and (earlier.again or set(earlier.unread) - set(unread)):
+            earlier, kwargs["overwrite"] = None, True  # what was left out may be read now
         if earlier is None:
             with call_known_as(digest, unread):
                 command(*args, **kwargs)

@@ -39,7 +39,7 @@ class Marker(FrozenModel):
     In a folder that is not ``complete``, a new one is being made, and everything in it is ours; but where it names
     files, these alone are ours, and are on their way into it. ``call`` is the digest of the call that made the folder,
     with that call's exit code, the sum of the files' sizes, and the inputs that it had no right to read; empty from
-    Python.
+    Python. ``again`` says that something was left out for a cause that may be gone when the same call is made again.
     """
 
     kind: str
@@ -49,17 +49,18 @@ class Marker(FrozenModel):
     exit_code: int = 0
     n_bytes: int | None = None
     unread: tuple[str, ...] = ()
+    again: bool = False
 
 
-def mark_folder(folder: Path, kind: str, *, exit_code: int = 0) -> None:
+def mark_folder(folder: Path, kind: str, *, exit_code: int = 0, again: bool = False) -> None:
     """Write the marker of ``folder``, which lists all files now in it; call it when the folder is complete.
 
-    ``exit_code`` is that of the call whose result it is, where something was left out of it.
+    ``exit_code`` is that of the call whose result it is, where something was left out of it; ``again``: see ``Marker``.
     """
     files = tuple(name for name in _files_in(folder) if name != MARKER_NAME)
     n_bytes = _size(folder, files) if this_call() else None
     unread, call = unread_by_this_call(), this_call()
-    marker = Marker(kind=kind, files=files, call=call, exit_code=exit_code, n_bytes=n_bytes, unread=unread)
+    marker = Marker(kind=kind, files=files, call=call, exit_code=exit_code, n_bytes=n_bytes, unread=unread, again=again)
     _write_marker(folder, marker)
 
 
@@ -88,10 +89,14 @@ def begin_filling(folder: Path, complete: Path, kind: str) -> None:
     _write_marker(folder, Marker(kind=kind, files=tuple(files), complete=False))
 
 
-def note_exit_code(folder: Path, exit_code: int) -> None:
-    """Write into the marker of ``folder`` that the call that made it, or makes it now, ends with ``exit_code``."""
+def note_exit_code(folder: Path, exit_code: int, *, again: bool | None = None) -> None:
+    """Write into the marker of ``folder`` that the call that made it, or makes it now, ends with ``exit_code``.
+
+    ``again``: see ``Marker``; None leaves it as it is.
+    """
     if (marker := read_marker(folder)) is not None:
-        _write_marker(folder, marker.model_copy(update={"exit_code": exit_code}))
+        noted = {"exit_code": exit_code, "again": marker.again if again is None else again}
+        _write_marker(folder, marker.model_copy(update=noted))
 
 
 def result_of(folder: Path, call: str) -> Marker | None:
@@ -244,7 +249,9 @@ def new_folder(
     try:
         yield staging
         marker = read_marker(staging)
-        mark_folder(staging, kind, exit_code=marker.exit_code if marker else 0)
+        mark_folder(
+            staging, kind, exit_code=marker.exit_code if marker else 0, again=marker is not None and marker.again
+        )
         refuse_foreign_folder(out, kind, overwrite=overwrite, error=error, within=within)
         replace_folder(staging, out)
     except BaseException:

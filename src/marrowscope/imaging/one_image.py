@@ -18,6 +18,9 @@ from marrowscope.records import Fault
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TOO_LITTLE_MEMORY = "too little memory"
+"""What was found, in the sentence of an image that the same call may read another time."""
+
 _OPENCV_NO_MEMORY = -4
 _MAX_REASON = 120
 
@@ -37,7 +40,7 @@ def one_image(where: object) -> Iterator[None]:
 def explain(error: Exception, where: object) -> Fault:
     """Say what an error of a file, a decoder or the machine means for the image ``where``."""
     if is_out_of_memory(error):
-        found, action = "too little memory", "give the process more memory or run fewer threads, then run it again"
+        found, action = TOO_LITTLE_MEMORY, "give the process more memory or run fewer threads, then run it again"
         return Fault("out_of_memory", str(where), found, "room for its pixels", action)
     if isinstance(error, OSError) and error.errno is not None:
         found, action = f"no access ({error.strerror})", "check the file, its disk and its permissions"

@@ -9,6 +9,8 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from marrowscope.disk import (
     mark_folder,
     refuse_foreign_folder,
@@ -17,6 +19,7 @@ from marrowscope.disk import (
     remove_unfinished,
 )
 from marrowscope.errors import RunError
+from marrowscope.imaging.one_image import TOO_LITTLE_MEMORY
 from marrowscope.runs.manifest import MANIFEST_NAME, read_manifest
 
 if TYPE_CHECKING:
@@ -70,7 +73,7 @@ def new_run_folder(staging: Path, out: Path, finish: Callable[[Path], object] | 
         shutil.rmtree(leftover, ignore_errors=True)
     complete.mkdir(parents=True)
     yield complete
-    mark_folder(complete, RUN_KIND, exit_code=_exit_code(complete))
+    mark_folder(complete, RUN_KIND, exit_code=_exit_code(complete), again=_wanted_memory(complete))
     if finish:
         finish(complete)
     refuse_foreign_folder(out, RUN_KIND, overwrite=True, within=MADE_FROM_A_RUN)
@@ -78,6 +81,15 @@ def new_run_folder(staging: Path, out: Path, finish: Callable[[Path], object] | 
         out.replace(replaced)
     complete.replace(out)
     remove_unfinished(staging)
+
+
+def _wanted_memory(run: Path) -> bool:
+    """Tell whether an image was left out for want of memory, so that the same call may read it another time."""
+    path = run / "fields.parquet"
+    if not path.exists():
+        return False
+    errors = pl.scan_parquet(path).select(pl.col("error").str.contains(TOO_LITTLE_MEMORY, literal=True).any())
+    return bool(errors.collect().item())
 
 
 def _exit_code(run: Path) -> int:

@@ -35,6 +35,7 @@ from marrowscope.disk import new_folder, note_exit_code, refuse_foreign_folder, 
 from marrowscope.errors import ImageError, InputError, ScaleError
 from marrowscope.imaging import one_image
 from marrowscope.imaging.names import file_names
+from marrowscope.imaging.one_image import TOO_LITTLE_MEMORY
 from marrowscope.imaging.photograph import decode_photograph, read_file
 from marrowscope.records import UNKNOWN, Annotation, Fault
 from marrowscope.wording import count_of
@@ -177,7 +178,8 @@ def import_cells(
             message = f"found no cell to import in {looked_at} ({reasons}), expected some; check the scale"
             raise InputError(message)
         if imported.problems:
-            note_exit_code(folder, _EXIT_INCOMPLETE)
+            wanted_memory = any(TOO_LITTLE_MEMORY in str(problem) for problem in imported.problems)
+            note_exit_code(folder, _EXIT_INCOMPLETE, again=wanted_memory)
         _write_tables(folder, pictures, facts, outcomes)
         settings = {
             "mapping": mapping and {"name": mapping.name, "version": mapping.version, "sha256": mapping.sha256},
