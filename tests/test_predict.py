@@ -16,6 +16,7 @@ from marrowscope import geometry
 from marrowscope.bundle import SEGMENTER_FILE, load_bundle
 from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
+from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.errors import BundleError, ConfigError, InputError, RunError, ScaleError, VocabularyError
 from marrowscope.imaging import read_image, write_image
 from marrowscope.networks import available_backends, capabilities
@@ -249,15 +250,32 @@ def test_whatever_can_be_refused_early_is_refused_before_a_run_exists(cohort: Pa
         predict([cohort], bundle, Path())
 
 
-def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "P1"
-    folder.mkdir()
-    image = np.full((64, 64, 3), 235, dtype=np.uint8)
-    write_image(folder / "a.png", image)
-    write_image(folder / "a.jpg", image)
-    assert read_image(folder / "a.jpg").shape == (64, 64, 3)
-    with pytest.raises(InputError, match=r"found the same name 'P1/a' as"):
-        predict([folder], demonstration_bundle(), tmp_path / "run", config=CONFIG)
+def test_of_two_images_of_one_name_one_is_left_out_and_no_other_is_lost(tmp_path: Path) -> None:
+    """What `cohort check` says of them; other images and patients are predicted."""
+    for name, levels in (("P1/a.png", 235), ("P1/a.jpg", 230), ("P1/b.png", 225), ("P2/a.png", 220)):
+        path = tmp_path / "cohort" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, np.full((64, 64, 3), levels, dtype=np.uint8))
+    assert read_image(tmp_path / "cohort" / "P1" / "a.jpg").shape == (64, 64, 3)
+    inputs = collect_inputs([tmp_path / "cohort"])
+    assert [image.field_id for image in inputs.images] == ["P1/a", "P1/b", "P2/a"]
+    (fault,) = [fault for fault in inputs.faults if fault.kind == "same_name"]
+    assert "a.png: found the same name 'P1/a' as" in fault.sentence()
+    assert "a.jpg" in fault.sentence()
+    assert inputs.n_left_out == 1
+    run = predict([tmp_path / "cohort"], demonstration_bundle(), tmp_path / "run", config=CONFIG)
+    assert run.manifest.counts.left_out == 1
+    assert run.fields["field_id"].to_list() == ["P1/a", "P1/b", "P2/a"]
+
+
+def test_a_file_that_is_named_twice_is_predicted_once(tmp_path: Path) -> None:
+    path = tmp_path / "P1" / "a.png"
+    path.parent.mkdir()
+    write_image(path, np.full((64, 64, 3), 235, dtype=np.uint8))
+    inputs = collect_inputs([path, path])
+    assert len(inputs.images) == 1
+    (fault,) = [fault for fault in inputs.faults if fault.kind == "same_name"]
+    assert "found the file given twice" in fault.sentence()
 
 
 def test_both_runtimes_find_the_same_cells_with_the_shipped_segmenter(cohort: Path) -> None:

@@ -77,13 +77,15 @@ def collect_inputs(paths: Sequence[Path], *, stated: Stated = NOTHING_STATED) ->
         _add_patient(patients, patient, folder)
         images += _images_of(patient, files)
     taken = {image.path for image in images}
+    images, twice = _with_unique_names(images)
+    faults += twice
+    n_left_out += len(twice)
     for path, listing in listings.items():
         left_out = _left_out(path, listing, taken)
         faults += [fault for fault, _ in left_out]
         n_left_out += sum(n for _, n in left_out)
     _refuse_empty(images, paths, faults)
     stated.refuse_of_nobody(patients.values())
-    _refuse_equal_names(images)
     faults += _look_alikes(images, patients)
     return Inputs(tuple(patients.values()), tuple(images), tuple(faults), n_left_out)
 
@@ -202,16 +204,22 @@ def _suffixes() -> str:
     return f"{', '.join(sorted(IMAGE_SUFFIXES))}, or slides ending in {', '.join(sorted(SLIDE_SUFFIXES))}"
 
 
-def _refuse_equal_names(images: Sequence[InputImage]) -> None:
-    seen: dict[str, Path] = {}
+def _with_unique_names(images: Iterable[InputImage]) -> tuple[list[InputImage], list[Fault]]:
+    """Leave out each image whose name differs from an earlier one of the patient only in the suffix, as a cohort does.
+
+    Both would have one field_id. Returns the others, and a fault for each that is left out.
+    """
+    kept: dict[str, InputImage] = {}
+    faults = []
     for image in images:
-        if image.field_id in seen:
-            message = (
-                f"{image.path}: found the same name {image.field_id!r} as {seen[image.field_id]}, expected a unique "
-                "name for each image of a patient; rename one"
-            )
-            raise InputError(message)
-        seen[image.field_id] = image.path
+        first = kept.setdefault(image.field_id, image)
+        if first is not image:
+            found, expected = f"the same name {image.field_id!r} as {first.path}", "a unique name for each image"
+            action = "it is not predicted; rename one of them"
+            if first.path.resolve() == image.path.resolve():
+                found, expected, action = "the file given twice", "each file once", "it is predicted once; name it once"
+            faults.append(Fault("same_name", str(image.path), found, expected, action))
+    return list(kept.values()), faults
 
 
 def _look_alikes(images: Sequence[InputImage], patients: Collection[str]) -> list[Fault]:
