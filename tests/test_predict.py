@@ -263,7 +263,8 @@ def test_of_two_images_of_one_name_one_is_left_out_and_no_other_is_lost(tmp_path
     assert "a.png: found the same name 'P1/a' as" in fault.sentence()
     assert "a.jpg" in fault.sentence()
     assert inputs.n_left_out == 1
-    run = predict([tmp_path / "cohort"], demonstration_bundle(), tmp_path / "run", config=CONFIG)
+    config = CONFIG.model_copy(update={"um_per_px": 0.15})
+    run = predict([tmp_path / "cohort"], demonstration_bundle(), tmp_path / "run", config=config)
     assert run.manifest.counts.left_out == 1
     assert run.fields["field_id"].to_list() == ["P1/a", "P1/b", "P2/a"]
 
