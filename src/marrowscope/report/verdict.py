@@ -121,8 +121,11 @@ def composition(row: PatientRow, words: Words) -> Markup | None:
     """
     if row.cblc_by_category is None:
         return None
-    counted = not is_out_of_depth(row)
-    parts = " + ".join("/".join(item.codes) + f" {integer(item.n)}" * counted for item in row.cblc_by_category)
+    is_hidden = is_out_of_depth(row)
+    parts = " + ".join(
+        "/".join(item.codes) + ("" if is_hidden or item.n is None else f" {integer(item.n)}")
+        for item in row.cblc_by_category
+    )
     return words.text("ratio.composition", parts=parts)
 
 
