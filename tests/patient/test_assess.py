@@ -118,6 +118,29 @@ def test_below_is_withheld_from_a_lymphoid_marrow() -> None:
     assert (table["call"][0], table["call_reason"][0]) == ("withheld", "lymphoid")
 
 
+@pytest.mark.parametrize(
+    ("specimen", "n_lymphoid", "call", "flagged"),
+    [
+        ("marrow", 105, "withheld", True),  # 35%
+        ("blood", 105, "below", False),
+        ("blood", 160, "withheld", True),
+        ("unknown", 105, "withheld", False),
+        ("unknown", 160, "withheld", True),
+    ],
+)
+def test_how_many_lymphoid_cells_are_many_goes_by_the_specimen(
+    specimen: str,
+    n_lymphoid: int,
+    call: str,
+    flagged: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    measured = Quantification(source="a test", rates=RATES, threshold=THRESHOLD, simulated=True)
+    patients = {"P": (0, 300 - n_lymphoid, n_lymphoid)}
+    (row,) = assess(patients, measured, specimen=specimen, simulated=True).to_dicts()
+    assert row["call"] == call
+    assert ("lymphoid_high" in [flag["flag"] for flag in row["flags"]]) == flagged
+
+
 def test_without_error_rates_nothing_is_corrected_and_nothing_called() -> None:
     row = assess({"P": (50, 250, 0)}, None).row(0, named=True)
     assert row["cblc_ratio"] == pytest.approx(50 / 300)

@@ -18,6 +18,7 @@ from marrowscope.patient.flags import FlagRules, patient_flags
 from marrowscope.patient.quantify.estimate import METHOD, count_fields, estimate_ratio
 from marrowscope.patient.quantify.threshold import decide
 from marrowscope.patient.standing import MeasuredRates, standing_of
+from marrowscope.records import MARROW
 from marrowscope.runs.parquet import conform, empty_table
 from marrowscope.runs.schemas import CategoryShare, LineageShare, PatientRow, Row, share_columns
 from marrowscope.statistics.clusters import ASSUMED_CORRELATION
@@ -85,7 +86,7 @@ def assess_patients(
         if standing.is_simulated:
             row["adequacy"] = None  # 300 and 500 are for what a smear holds
         if rates:
-            row |= corrected(kept, row["lymphoid_share"], rates)
+            row |= corrected(kept, row["lymphoid_share"], rates, specimen=patient.specimen)
             row |= _agreeing_call(row)
         else:
             row |= dict.fromkeys(BLAST_COLUMNS)
@@ -202,7 +203,9 @@ def _agreeing_call(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: Quantification) -> dict[str, Any]:
+def corrected(
+    kept: pl.DataFrame, lymphoid_share: float | None, quantification: Quantification, *, specimen: str = MARROW
+) -> dict[str, Any]:
     """Return the patient's columns of the corrected ratio and the call."""
     threshold = quantification.threshold
     stated = {
@@ -236,6 +239,7 @@ def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: 
         lymphoid_share=lymphoid_share,
         threshold=threshold,
         rules=quantification.call_rules,
+        specimen=specimen,
     )
     return row | {
         "confidence_above": call.confidence,

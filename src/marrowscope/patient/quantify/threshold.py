@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from marrowscope.config import StageConfig
+from marrowscope.patient.lymphoid import MAX_LYMPHOID_BLOOD, MAX_LYMPHOID_MARROW, lymphoid_limit
 from marrowscope.patient.quantify.estimate import METHOD
+from marrowscope.records import MARROW
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -58,7 +60,12 @@ class CallRules(StageConfig):
     min_fields: int = Field(default=5, ge=1, description="fields with a countable cell below which no call is made")
     confidence_above: float = Field(default=0.95, gt=0.5, le=1, description="least probability of a ratio above t")
     confidence_below: float = Field(default=0.025, ge=0, lt=0.5, description="at most this probability of one above t")
-    max_lymphoid: float = Field(default=0.30, ge=0, le=1, description="above it, `below` is withheld")
+    max_lymphoid: float = Field(
+        default=MAX_LYMPHOID_MARROW, ge=0, le=1, description="above it, `below` is withheld, but in blood"
+    )
+    max_lymphoid_blood: float = Field(
+        default=MAX_LYMPHOID_BLOOD, ge=0, le=1, description="in blood, above it, `below` is withheld"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +150,7 @@ def decide(
     lymphoid_share: float | None,
     threshold: StudyThreshold,
     rules: CallRules | None = None,
+    specimen: str = MARROW,
 ) -> Call:
     """Make the call for one patient; abstaining is a valid answer."""
     rules = rules or CallRules()
@@ -155,7 +163,8 @@ def decide(
     call = _side(confidence, rules)
     ends = [end for end in (threshold.lower, threshold.upper) if end is not None]
     depends = any(_side(estimate.confidence_above(end), rules) != call for end in ends)
-    if call == "below" and lymphoid_share is not None and lymphoid_share > rules.max_lymphoid:
+    most = lymphoid_limit(specimen, rules.max_lymphoid, rules.max_lymphoid_blood)
+    if call == "below" and lymphoid_share is not None and lymphoid_share > most:
         return Call("withheld", "lymphoid", confidence, depends_on_threshold=depends)
     return Call(call, None, confidence, depends_on_threshold=depends)
 
