@@ -114,8 +114,8 @@ def _all_simulated(images: Sequence[Path], cohort: Path) -> bool:
     if marked and len(marked) < len(images):
         message = (
             f"{cohort}: found {count_of(len(marked), 'simulated photograph')} ({printable(marked[0])}, for example) "
-            f"and {len(images) - len(marked)} real, expected one kind: error rates of simulated cells say nothing about "
-            "real ones; measure each apart"
+            f"and {len(images) - len(marked)} real, expected one kind: error rates of simulated cells say nothing "
+            "about real ones; measure each apart"
         )
         raise InputError(message)
     return bool(marked)
