@@ -81,8 +81,8 @@ def centers_with_own_rates(run_patients: pl.DataFrame, compared: pl.Series) -> t
 def own_rates_sentence(centers: Sequence[str]) -> str:
     """Warn that the patients of ``centers`` may be those whose ratios their rates were measured on."""
     return (
-        f"Corrected with error rates measured in the center itself: {', '.join(centers)}. Ratio, coverage and calls are "
-        "a test only if the rates were measured on other patients."
+        f"Corrected with error rates measured in the center itself: {', '.join(centers)}. Ratio, coverage and calls are"
+        " a test only if the rates were measured on other patients."
     )
 
 

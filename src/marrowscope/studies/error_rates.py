@@ -76,6 +76,7 @@ def quantify_bundle(
         linked = link_cells(run.fields, run.cells, read.patients, fields, opened.vocabulary)
     cells = outcomes(linked.expert, run.cells, opened.vocabulary)
     n_patients = cells["patient_id"].n_unique()
+    specimens = {patient.patient_id: patient.specimen.strip().casefold() for patient in read.patients}
     try:
         found = fit_quantification(
             cells,
@@ -85,12 +86,12 @@ def quantify_bundle(
             aml_diagnoses=aml_diagnoses,
             threshold=threshold,
             simulated=simulated,
+            specimen_of=specimens,
         )
     except ValueError as error:
         message = f"{cohort}: {error}; annotate more patients"
         raise InputError(message) from error
     of_center = {patient.patient_id: patient.center for patient in read.patients}
-    specimens = {patient.patient_id: patient.specimen.strip().casefold() for patient in read.patients}
     centers, center_files = measure_centers(cells, of_center, opened.vocabulary, found, specimen_of=specimens)
     card = opened.read_file(CARD_FILE).decode() if CARD_FILE in opened.spec.files else ""
     card = with_section(card, _SECTION, found.card())

@@ -8,7 +8,7 @@ patients, their diagnoses, their origin and the bootstrap interval over patients
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.patient.quantify.estimate import RatioEstimate
+    from marrowscope.records import Specimen
 
 RealArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -50,7 +51,14 @@ class StudyThreshold(StageConfig):
     n_other: int = Field(default=0, ge=0, le=_MOST_PATIENTS, description="patients without AML that it was learned on")
     n_by_diagnosis: dict[str, int] = Field(default_factory=dict, description="diagnoses of at least three patients")
     learned_on: str = Field(default="", description="whose ratios, in words")
+    specimen: Literal["marrow", "blood", "unknown"] | None = Field(
+        default=None, description="of those patients; absent: given and not learned, or marrow in an older file"
+    )
     method: str = Field(default="adjusted count", description="how those ratios were corrected; older files do not say")
+
+    def holds_for(self, specimen: Specimen) -> bool:
+        """Whether patients of ``specimen`` may be called by it: those it was learned on, or all if it was given."""
+        return self.n_aml + self.n_other == 0 or (self.specimen or MARROW) == specimen
 
 
 class CallRules(StageConfig):
