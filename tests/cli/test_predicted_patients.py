@@ -62,9 +62,9 @@ def test_the_flag_is_the_worst_one_as_on_the_first_screen(row: PatientRow, capsy
     line = said(capsys)
     assert "Many cells that" in line
     assert "Few" not in line
-    assert "1 other" in line
+    assert "and 1" in line
     print_patients([with_values(row, flags=())])
-    assert "other" not in said(capsys)
+    assert "and 1" not in said(capsys)
 
 
 def test_out_of_depth_no_numerator_is_printed_and_the_reason_is(
