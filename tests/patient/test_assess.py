@@ -134,7 +134,8 @@ def test_how_many_lymphoid_cells_are_many_goes_by_the_specimen(
     call: str,
     flagged: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    measured = Quantification(source="a test", rates=RATES, threshold=THRESHOLD, simulated=True)
+    learned = THRESHOLD.model_copy(update={"specimen": None if specimen == "unknown" else specimen})
+    measured = Quantification(source="a test", rates=RATES, threshold=learned, simulated=True)
     patients = {"P": (0, 300 - n_lymphoid, n_lymphoid)}
     (row,) = assess(patients, measured, specimen=specimen, simulated=True).to_dicts()
     assert row["call"] == call
