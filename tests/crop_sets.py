@@ -45,6 +45,7 @@ def write_crop_set(
                         "patient_id": f"p{patient}",
                         "center": f"c{patient % 2}",
                         "diagnosis": "AML_M2" if patient % 4 < 2 else "control",
+                        "specimen": "blood" if patient == 1 else "marrow",
                         "image_sha256": f"{patient:064x}",
                         "source": source,
                         "expert_code": code,

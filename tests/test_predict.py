@@ -81,6 +81,7 @@ def test_ratio_is_near_the_exact_one(prediction: Prediction, cohort: Path) -> No
     assert len(compared) == 2
     for patient in compared:
         # As counted: with so few cells, a patient may be out of depth and have no ratio.
+        assert patient.n_cblc is not None
         assert abs(patient.n_cblc / patient.n_countable - patient.true_ratio) < 0.25
 
 

@@ -61,7 +61,7 @@ def field(tmp_path: Path) -> Field:
     return Field("P1/a", "P1", "A", path, "0" * 64, 400, 300, 0.15, annotated=True, annotations=expert)
 
 
-PATIENTS = [Patient("P1", "A", "AML")]
+PATIENTS = [Patient("P1", "A", "AML", "Blood")]
 
 
 def test_expert_and_matched_predicted_crops_take_the_experts_code(field: Field, tmp_path: Path) -> None:
@@ -75,6 +75,7 @@ def test_expert_and_matched_predicted_crops_take_the_experts_code(field: Field, 
     assert cells["source"].to_list() == ["expert"] * 3 + ["predicted"] * 2
     assert cells["expert_code"].to_list() == ["N", "N5", "V", "N5", "N"]
     assert cells["diagnosis"].unique().to_list() == ["AML"]
+    assert cells["specimen"].unique().to_list() == ["blood"]
     assert cells["cell_id"].n_unique() == 5
     missed = pl.read_parquet(prepared.folder / "missed.parquet")
     assert missed.rows() == [("P1/a", 4, "V", False)]

@@ -213,6 +213,7 @@ def _quantify(
     if crossfit is None or not (crossfit / OOF_NAME).is_file():
         return _Rates(NOT_MEASURED)
     cells, people = crossfit_cells(crossfit, calibration, description.decision_tau, vocabulary, joint)
+    specimen_of = {name: person.specimen for name, person in people.items()}
     try:
         found = fit_quantification(
             cells,
@@ -222,11 +223,12 @@ def _quantify(
             aml_diagnoses=description.aml_diagnoses,
             threshold=description.threshold,
             simulated=simulated,
+            specimen_of=specimen_of,
         )
     except ValueError as error:
         return _Rates(f"It has no error rates, so that no ratio is corrected: {error}.")
     center_of = {name: person.center for name, person in people.items()}
-    centers, files = measure_centers(cells, center_of, vocabulary, found)
+    centers, files = measure_centers(cells, center_of, vocabulary, found, specimen_of=specimen_of)
     threshold = found.threshold.value if found.threshold else None
     return _Rates(found.card(), threshold, centers, files | {QUANTIFICATION_FILE: found.as_json()})
 

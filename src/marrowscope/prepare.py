@@ -127,7 +127,7 @@ def prepare_crops(
             "first"
         )
         raise InputError(message)
-    diagnosis_of = _diagnoses(patients)
+    facts_of = _facts(patients)
     scales = [choose_scale(field.path, field.um_per_px, um_per_px) for field in annotated]
     margin_px = (STORED_CROP_PX - spec.size_px) // 2
     finder = CellFinder(segmenter, rules, spec, margin_px) if segmenter else None
@@ -153,7 +153,7 @@ def prepare_crops(
                 found = _add_predicted(found, field, image, finder)
             crops.append(found.crops)
             masks.append(found.masks)
-            rows += [row | {"diagnosis": diagnosis_of[field.patient_id]} for row in found.rows]
+            rows += [{**row, **facts_of[field.patient_id]} for row in found.rows]
             measured += found.measured
             missed += [_missed_row(field, item) for item in found.missed]
             n_unlabeled, n_rejected = n_unlabeled + found.n_unlabeled, n_rejected + found.n_rejected
@@ -201,18 +201,18 @@ def check_crop_folder(out: Path, *, overwrite: bool = False) -> None:
     refuse_foreign_folder(out, _CROP_SET_KIND, overwrite=overwrite or interrupted, error=InputError)
 
 
-def _diagnoses(patients: Iterable[Patient]) -> dict[str, str]:
-    """Return each patient's diagnosis; raises InputError if two patients, from two cohorts, have the same name."""
-    diagnoses: dict[str, str] = {}
+def _facts(patients: Iterable[Patient]) -> dict[str, dict[str, str]]:
+    """Return each patient's diagnosis and specimen; InputError if two, from two cohorts, have the same name."""
+    facts: dict[str, dict[str, str]] = {}
     for patient in patients:
-        if patient.patient_id in diagnoses:
+        if patient.patient_id in facts:
             message = (
                 f"found patient {patient.patient_id!r} in two cohorts, expected unique names; rename the patients of "
                 "one cohort (simulated ones: `marrowscope simulate --prefix`)"
             )
             raise InputError(message)
-        diagnoses[patient.patient_id] = patient.diagnosis
-    return diagnoses
+        facts[patient.patient_id] = {"diagnosis": patient.diagnosis, "specimen": patient.specimen.strip().casefold()}
+    return facts
 
 
 def _cut_expert(field: Field, image: FieldImage, spec: CropSpec, margin_px: int) -> _FieldCrops:

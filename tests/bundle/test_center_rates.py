@@ -6,6 +6,7 @@ import pytest
 
 from marrowscope.bundle.center_rates import main_specimens, measure_centers
 from marrowscope.patient.quantify.quantification import Quantification
+from marrowscope.patient.quantify.threshold import StudyThreshold
 from tests.patient.quantify.patients import N5, VOCABULARY, N, make_rates
 from tests.patient.quantify.test_centers import SHARES
 from tests.patient.quantify.test_fit_rates import outcomes
@@ -31,6 +32,18 @@ def test_a_center_is_measured_on_patients_of_one_specimen() -> None:
     assert f"{n_blood} patients of this center" in files["rates/1.json"].decode()
     unstated = dict.fromkeys(SHARES, "unknown")
     assert measure_centers(cells, center_of, VOCABULARY, POOLED, specimen_of=unstated) == ({}, {})
+
+
+def test_a_center_of_another_specimen_has_no_threshold() -> None:
+    cells, center_of = outcomes(SHARES), dict.fromkeys(SHARES, "A")
+    learned = StudyThreshold(value=0.2, n_aml=10, n_other=10, specimen="marrow")
+    pooled = POOLED.model_copy(update={"threshold": learned})
+    for specimen, threshold in (("marrow", learned), ("blood", None)):
+        specimen_of = dict.fromkeys(SHARES, specimen)
+        _, files = measure_centers(cells, center_of, VOCABULARY, pooled, specimen_of=specimen_of)
+        own = Quantification.model_validate_json(files["rates/1.json"])
+        assert own.threshold == threshold
+    assert "learned on marrow" in own.threshold_missing
 
 
 @pytest.mark.parametrize(

@@ -347,6 +347,7 @@ def test_corrected_ratio_and_calls_of_the_run_are_judged_and_printed(
     assert "error among decided 1.000* (0.342-1.000, n 2), indeterminate 0.333* (0.061-0.792, n 3)" in printed
     assert "without a call 0.000*" in printed
     assert "measured in the center itself" not in printed
+    assert "measured in the center itself" not in (tmp_path / "m" / "index.html").read_text(encoding="utf-8")
     assert "error by the predicted ratio 0.667* (0.208-0.939, n 3), by the corrected ratio 1.000*" in printed
     document = json.loads((tmp_path / "m" / "metrics.json").read_text(encoding="utf-8"))
     figures = {item["key"]: item for item in document["centers"][-1]["figures"]}
@@ -363,9 +364,12 @@ def test_corrected_ratio_and_calls_of_the_run_are_judged_and_printed(
     write_table(run / "patients.parquet", pl.DataFrame(said), "patients")
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--overwrite") == 0
     own = ", ".join(sorted(set(list(CENTERS.values())[:2])))
-    assert f"! Corrected with error rates measured in the center itself: {own}. This is a test only if" in (
-        capsys.readouterr().out
-    )
+    warning = f"Corrected with error rates measured in the center itself: {own}. Ratio, coverage and calls are a test"
+    assert f"! {warning} only if" in capsys.readouterr().out
+    for name in ("metrics.md", "index.html"):
+        assert warning in (tmp_path / "m" / name).read_text(encoding="utf-8"), name
+    document = json.loads((tmp_path / "m" / "metrics.json").read_text(encoding="utf-8"))
+    assert document["own_rates"] == own.split(", ")
 
 
 def test_vocabulary_of_a_laboratory_is_taken(

@@ -10,7 +10,7 @@ from marrowscope.cli.predict import _dated_run
 from marrowscope.cli.predicted_patients import patient_figures, print_patients, specimen_remark
 from marrowscope.records import Patient
 from marrowscope.runs.parquet import read_table
-from marrowscope.runs.schemas import PatientRow, patient_row
+from marrowscope.runs.schemas import PatientRow, RaisedFlag, patient_row
 from tests.fake_runs import EMPTY_PATIENT, make_run
 
 if TYPE_CHECKING:
@@ -53,6 +53,18 @@ def test_without_a_countable_cell_the_reason_stands_in_place_of_the_ratio(
     none = dict.fromkeys(("cblc_ratio", "cblc_ratio_lower", "cblc_ratio_upper", "corrected_ratio"))
     print_patients([with_values(row, n_cblc=0, n_countable=0, **none)])
     assert "0 of 0 none: no countable cell" in said(capsys)
+
+
+def test_the_flag_is_the_worst_one_as_on_the_first_screen(row: PatientRow, capsys: pytest.CaptureFixture[str]) -> None:
+    few = RaisedFlag(flag="few_cells", value=99.0, limit=100.0, n_fields=None)
+    many = RaisedFlag(flag="many_not_countable", value=0.4, limit=0.1, n_fields=None)
+    print_patients([with_values(row, flags=(few, many))])
+    line = said(capsys)
+    assert "Many cells that" in line
+    assert "Few" not in line
+    assert "and 1" in line
+    print_patients([with_values(row, flags=())])
+    assert "and 1" not in said(capsys)
 
 
 def test_out_of_depth_no_numerator_is_printed_and_the_reason_is(

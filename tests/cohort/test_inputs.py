@@ -248,8 +248,10 @@ def test_what_is_stated_of_nobody_is_refused(cohort: Path) -> None:
     ("facts", "message"),
     [
         ({"specimen": "spleen"}, "--specimen: found 'spleen', expected marrow or blood; correct it"),
-        ({"age_group": " "}, "--age-group: found ' ', expected a word; correct it"),
-        ({"sex": "\udce9"}, "--sex: found '\\\\udce9', expected a word; correct it"),
+        ({"age_group": "Adult"}, "--age-group: found 'Adult', expected adult or child; correct it"),
+        ({"sex": "F"}, "--sex: found 'F', expected female or male; correct it"),
+        ({"sex": "\udce9"}, "--sex: found '\\\\udce9', expected female or male; correct it"),
+        ({"diagnosis": " "}, "--diagnosis: found ' ', expected a word; correct it"),
     ],
 )
 def test_a_fact_that_cannot_be_meant_is_refused(facts: dict[str, str], message: str) -> None:

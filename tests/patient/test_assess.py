@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.patient.assess import PatientAssessor, assess_patients
 from marrowscope.patient.depth import Domain, DomainScore
 from marrowscope.patient.learned import Learned, learned_from
@@ -12,6 +13,7 @@ from marrowscope.patient.quantify.estimate import count_fields
 from marrowscope.patient.quantify.quantification import Quantification
 from marrowscope.patient.quantify.threshold import StudyThreshold
 from marrowscope.patient.standing import MeasuredCenter, MeasuredRates
+from marrowscope.predict import count_run
 from marrowscope.records import BLOOD, MARROW, Patient
 from marrowscope.runs.parquet import conform
 from marrowscope.runs.schemas import CALL_REASONS, CALLS, CELLS, CORRECTION_NOTES, FIELDS
@@ -90,8 +92,14 @@ def test_a_patient_out_of_depth_has_counts_and_no_share() -> None:
     near, far = assess_patients(people, fields, cells, VOCABULARY, measured=centers, domain=domain).to_dicts()
     assert (near["state"], near["call"]) == ("validated", "above")
     assert (far["state"], far["state_reason"], far["call"]) == ("out_of_depth", "depth_contradictions", None)
-    counts = ("n_countable", "n_cblc", "n_nucleated", "n_cells")
+    counts = ("n_countable", "n_nucleated", "n_cells")
     assert [far[name] for name in counts] == [near[name] for name in counts]
+    assert (near["n_cblc"], far["n_cblc"]) == (150, None)
+    assert [item["n"] for item in far["cblc_by_category"]] == [None] * len(near["cblc_by_category"])
+    both = assess_patients(people, fields, cells, VOCABULARY, measured=centers, domain=domain)
+    rejected = {f"n_rejected_{reason}": pl.lit(0) for reason in REJECT_REASONS}
+    counted = fields.with_columns(n_contours=pl.lit(30), **rejected)  # 600 cells in 20 fields
+    assert count_run(counted, both, 0).cblc == 150  # of the patient within, whose numerator may be printed
     assert [item["n_nucleated"] for item in far["differential"]] == [
         item["n_nucleated"] for item in near["differential"]
     ]
@@ -108,6 +116,30 @@ def test_below_is_withheld_from_a_lymphoid_marrow() -> None:
     measured = Quantification(source="a test", rates=RATES, threshold=THRESHOLD)
     table = assess({"lymphoid": (0, 180, 120)}, measured)
     assert (table["call"][0], table["call_reason"][0]) == ("withheld", "lymphoid")
+
+
+@pytest.mark.parametrize(
+    ("specimen", "n_lymphoid", "call", "flagged"),
+    [
+        ("marrow", 105, "withheld", True),  # 35%
+        ("blood", 105, "below", False),
+        ("blood", 160, "withheld", True),
+        ("unknown", 105, "withheld", False),
+        ("unknown", 160, "withheld", True),
+    ],
+)
+def test_how_many_lymphoid_cells_are_many_goes_by_the_specimen(
+    specimen: str,
+    n_lymphoid: int,
+    call: str,
+    flagged: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    learned = THRESHOLD.model_copy(update={"specimen": None if specimen == "unknown" else specimen})
+    measured = Quantification(source="a test", rates=RATES, threshold=learned, simulated=True)
+    patients = {"P": (0, 300 - n_lymphoid, n_lymphoid)}
+    (row,) = assess(patients, measured, specimen=specimen, simulated=True).to_dicts()
+    assert row["call"] == call
+    assert ("lymphoid_high" in [flag["flag"] for flag in row["flags"]]) == flagged
 
 
 def test_without_error_rates_nothing_is_corrected_and_nothing_called() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from marrowscope.patient.depth import Depth
 from marrowscope.patient.quantify.quantification import Quantification
+from marrowscope.patient.quantify.threshold import StudyThreshold
 from marrowscope.patient.standing import MeasuredCenter, MeasuredRates, is_open, standing_of
 from tests.patient.quantify.patients import N5, N, make_rates
 
@@ -72,6 +73,15 @@ def test_simulated_photographs_are_known_by_their_mark(
     found = standing_of("C", fields(marks), MeasuredRates(pooled))
     assert (found.state, found.reason) == expected
     assert (found.quantification is not None) == (expected[0] == "validated")
+
+
+def test_a_simulated_patient_of_another_specimen_has_no_threshold() -> None:
+    learned = StudyThreshold(value=0.3, n_aml=17, n_other=33)  # of an older file: marrow
+    measured = MeasuredRates(SIMULATED.model_copy(update={"threshold": learned}))
+    for specimen, threshold in (("Marrow", learned), ("unknown", learned), ("blood", None)):
+        found = standing_of("S1", fields((True, True)), measured, specimen=specimen).quantification
+        assert found is not None
+        assert found.threshold == threshold, specimen
 
 
 def test_an_open_center_does_not_vouch_for_simulated_photographs() -> None:

@@ -43,8 +43,10 @@ def patient(photograph: Path, state: str = "not_validated") -> LabeledPatient:
     return LabeledPatient("R1", "M", "marrow", 5, 4, 2, 4, 3, 2, 7, state, cells)  # type: ignore[arg-type]
 
 
-def page(tmp_path: Path, shown: LabeledPatient) -> str:
-    simulated = PatientComparison("S<1>", "S1", "AML", 100, 200, 0.5, 0.512, 0.4, 0.6, "above", 101, 202)
+DRAWN = PatientComparison("S<1>", "S1", "AML", 100, 200, 0.5, 0.512, 0.4, 0.6, "above", 101, 202)
+
+
+def page(tmp_path: Path, shown: LabeledPatient, simulated: PatientComparison = DRAWN) -> str:
     path = tmp_path / "index.html"
     write_demo_page(
         path,
@@ -103,6 +105,14 @@ def test_no_ratio_is_made_out_of_depth(tmp_path: Path, photograph: Path) -> None
     seen = words(page(tmp_path, patient(photograph, "out_of_depth")))
     assert "called CBLC, labeled or not no ratio out of depth" in seen
     assert "2 of 7" not in seen
+
+
+def test_a_simulated_patient_out_of_depth_has_no_numerator(tmp_path: Path, photograph: Path) -> None:
+    assert "100 of 200" in words(page(tmp_path, patient(photograph)))
+    beyond = PatientComparison("S1", "S1", "AML", None, 200, None, None, None, None, None, 101, 202)
+    seen = words(page(tmp_path, patient(photograph), beyond))
+    assert "of 200" not in seen
+    assert "None" not in seen
 
 
 def test_a_photograph_that_is_gone_leaves_the_words(tmp_path: Path, photograph: Path) -> None:

@@ -175,6 +175,9 @@ def test_many_lymphoid_cells_are_said_not_to_be_in_the_estimate() -> None:
 
     assert "Lymphoid cells 65.0%: lymphoblasts are not in this estimate." in told(0.65)
     assert all("lymphoblasts" not in told(share) for share in (0.3, None))
+    blood = COUNTED | BLASTS | {"specimen": "blood", "n_leukocytes": 200}
+    lines = [" ".join(blast_estimate(patient_row(blood | {"lymphoid_share": x}), WORDS).lines) for x in (0.45, 0.55)]
+    assert ["lymphoblasts" in line for line in lines] == [False, True]
 
 
 def test_one_cell_is_one_in_both_denominators() -> None:

@@ -271,7 +271,15 @@ def test_no_surface_gives_a_share_where_the_patient_is_out_of_depth(fake_run: Ca
     for column in ("cblc_ratio", "cblc_ratio_upper", "corrected_ratio", "call", "who_most", "me_ratio"):
         assert row[column] == "", column
         assert patient[column] is None, column
-    assert not [name for name, value in row.items() if name.startswith("share_") and value]
+    assert not [name for name, value in row.items() if name.startswith(("share_", "n_cblc")) and value]
+    assert patient["n_cblc"] is None
+    assert [(item["codes"], item["n"]) for item in patient["cblc_by_category"]] == [
+        (list(item["codes"]), None) for item in before["cblc_by_category"]
+    ]
+    (figures,) = patient_figures(
+        [patient_row(read_table(run.folder / "patients.parquet", "patients").row(0, named=True))]
+    )
+    assert (figures["n_cblc"], figures["ratio"]) == (None, None)
     index = unescape((run.folder / "report" / "index.html").read_text(encoding="utf-8"))
     line = index.partition('<tr data-center="A"')[2].partition("</tr>")[0]
     assert words.strings("call.word.out_of_depth") in line

@@ -123,6 +123,10 @@ def test_lymphoid_marrow_is_named_beside_every_call(call: str) -> None:
     assert verdict(patient_row(FULL | {"call": call, "lymphoid_share": 0.3004}), WORDS).details[0] == sentence
     for share in (0.30, None):
         assert sentence not in verdict(patient_row(FULL | {"call": call, "lymphoid_share": share}), WORDS).details
+    blood = FULL | {"call": call, "specimen": "blood"}
+    healthy, many = (verdict(patient_row(blood | {"lymphoid_share": share}), WORDS).details for share in (0.45, 0.55))
+    assert not [line for line in healthy if "Lymphoid" in line]
+    assert many[0] == "Lymphoid cells 55.0%: blast status not assessed."
 
 
 def test_withheld_call_says_lymphoid_cells_once() -> None:

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("torch")
 
 from marrowscope.bundle import Bundle, write_bundle
+from marrowscope.bundle.center_rates import measure_centers
 from marrowscope.bundle.embedding_file import describe_embeddings, embeddings_bytes
 from marrowscope.bundle.golden import check_golden
 from marrowscope.cells.calls import call_cells, decode_calls
@@ -19,6 +20,7 @@ from marrowscope.cohort.folds import TRAINS_IN_EVERY, read_folds, read_split, wr
 from marrowscope.errors import BundleError, CohortError, ConfigError, RunError
 from marrowscope.export import export_bundle
 from marrowscope.networks import available_backends
+from marrowscope.patient.quantify.fit_rates import fit_quantification
 from marrowscope.statistics.temperature import Calibration, apply_temperature
 from marrowscope.studies.crossfit import fit_folds, join_folds
 from marrowscope.train.checkpoint import hash_weights, load_tensors
@@ -162,6 +164,9 @@ def test_cells_held_out_are_called_as_the_exported_graphs_will_call_them(root: P
         "p3": "control",
         "p4": "AML_M2",
     }
+    assert {name: person.specimen for name, person in people.items()} == {
+        name: "blood" if name == "p1" else "marrow" for name in diagnosis_of
+    }
     oof = pl.read_parquet(out / "oof.parquet")
     assert cells.filter("counted").height + (~cells["counted"]).sum() == oof.height + 2  # the external patient's apart
     assert dict(cells.select("patient_id", "group").unique().iter_rows()) == {
@@ -188,6 +193,17 @@ def test_cells_held_out_are_called_as_the_exported_graphs_will_call_them(root: P
     assert called["counted"].to_list() == calls.is_countable.tolist()
     without = crossfit_cells(out, None, None, vocabulary)[0]
     assert without.height == cells.height
+
+
+def test_the_specimen_of_an_older_crop_set_is_unknown_and_gives_no_center_rates(copied: Path) -> None:
+    vocabulary = load_vocabulary()
+    pl.read_parquet(copied / "oof.parquet").drop("specimen").write_parquet(copied / "oof.parquet")
+    cells, people = crossfit_cells(copied, None, 0.0, vocabulary)
+    specimen_of = {name: person.specimen for name, person in people.items()}
+    assert set(specimen_of.values()) == {"unknown"}
+    center_of = {name: person.center for name, person in people.items()}
+    found = fit_quantification(cells, {}, vocabulary, source="a test", specimen_of=specimen_of)
+    assert measure_centers(cells, center_of, vocabulary, found, specimen_of=specimen_of) == ({}, {})
 
 
 def test_the_tables_cover_every_head_and_center(root: Path) -> None:

@@ -18,6 +18,7 @@ from marrowscope.imaging import read_image, sha256_file, write_image
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE
 from marrowscope.predict import PredictConfig, predict
 from marrowscope.simulate import SimulationConfig, simulate_cohort
+from marrowscope.studies import error_rates
 from marrowscope.studies.error_rates import outcomes, quantify_bundle
 from marrowscope.vocabulary import load_vocabulary
 
@@ -168,7 +169,13 @@ def test_cut_cells_are_left_out_and_cells_called_not_countable_are_not_counted()
     assert found["called_cblc"].to_list() == [True, False, None]
 
 
-def test_simulated_and_real_photographs_are_not_measured_together(cohort: Path, tmp_path: Path) -> None:
+def test_simulated_and_real_photographs_are_not_measured_together(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        pytest.fail("images were predicted before the cohort was refused")
+
+    monkeypatch.setattr(error_rates, "predict", refused)
     mixed = tmp_path / "mixed"
     shutil.copytree(cohort, mixed)
     one = min(mixed.glob("*/*.jpg"))

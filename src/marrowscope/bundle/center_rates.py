@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from marrowscope.bundle.description import CenterRates
 from marrowscope.patient.quantify.centers import review_centers
+from marrowscope.patient.quantify.main_specimen import main_specimen
 from marrowscope.patient.standing import is_open
-from marrowscope.records import SPECIMENS, UNKNOWN, Specimen
+from marrowscope.records import UNKNOWN, Specimen
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ def measure_centers(
 
     ``cells`` are those that ``pooled`` was measured on, ``center_of`` and ``specimen_of`` the center and the specimen
     of each patient. The threshold and the rules of calls are those of all patients together: a study has one threshold.
-    A center is measured on the patients of one specimen, the one most of them have. Simulated centers have no entry,
-    nor has one that is not stated: patients of any hospital would be taken for its own.
+    A center is measured on the patients of one specimen, the one most of them have; one of another specimen than that
+    of the threshold has none, and its patients no call. Simulated centers have no entry, nor has one that is not
+    stated: patients of any hospital would be taken for its own. Nor has one whose patients state no specimen.
     """
     if pooled.simulated:
         return {}, {}
@@ -50,7 +51,7 @@ def measure_centers(
     for number, (center, review) in enumerate(sorted(reviews.items()), start=1):
         name = f"rates/{number}.json"
         own = {"source": f"{count_of(review.n_patients, 'patient')} of this center", "rates": review.rates}
-        files[name] = pooled.model_copy(update=own).as_json()
+        files[name] = pooled.of_specimen(specimens.get(center)).model_copy(update=own).as_json()
         sections[center] = CenterRates(
             file=name,
             n_patients=review.n_patients,
@@ -66,11 +67,8 @@ def main_specimens(center_of: Mapping[str, str], specimen_of: Mapping[str, str])
 
     A center none of whose patients states marrow or blood has no entry.
     """
-    counts = {center: Counter[str]() for center in center_of.values()}
+    stated: dict[str, list[str]] = {center: [] for center in center_of.values()}
     for patient, center in center_of.items():
-        counts[center][specimen_of[patient]] += 1
-    return {
-        center: max(SPECIMENS, key=lambda name, found=found: found[name])  # type: ignore[misc]
-        for center, found in counts.items()
-        if any(found[name] for name in SPECIMENS)
-    }
+        stated[center].append(specimen_of[patient])
+    found = {center: main_specimen(names) for center, names in stated.items()}
+    return {center: specimen for center, specimen in found.items() if specimen is not None}

@@ -134,8 +134,7 @@ def _print_simulated(result: Demonstration) -> None:
             if patient.interval_is_wide
             else f"{patient.corrected:.3f} ({patient.lower:.3f}-{patient.upper:.3f})"
         )
-        is_withheld = patient.ratio is None and patient.n_countable > 0
-        counted = "out of depth" if is_withheld else f"{patient.n_cblc} of {patient.n_countable}"
+        counted = "out of depth" if patient.n_cblc is None else f"{patient.n_cblc} of {patient.n_countable}"
         table.add_row(
             patient.patient_id,
             patient.center,

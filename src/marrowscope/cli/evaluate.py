@@ -186,7 +186,7 @@ def _report(work: _Work, truth: Cohort, out: Path) -> None:
         return
     _print_main_figures(evaluation)
     _print_calls(evaluation)
-    _print_own_rates(work.run)
+    _print_own_rates(evaluation)
     _print_not_compared(evaluation)
     typer.echo(f"Page: {shown(out / 'index.html')}")
     typer.echo(f"Every figure: {shown(out / 'metrics.md')}; tables and figures/*.svg beside it.")
@@ -317,19 +317,12 @@ def _print_not_compared(evaluation: Evaluation) -> None:
         )
 
 
-def _print_own_rates(run: Path) -> None:
+def _print_own_rates(evaluation: Evaluation) -> None:
     """Name the centers whose ratios were corrected with their own rates: their patients may be those of the rates."""
-    import polars as pl
+    from marrowscope.evaluate.ratio_scores import own_rates_sentence
 
-    from marrowscope.runs.parquet import read_table
-
-    patients = read_table(run / "patients.parquet", "patients")
-    corrected = pl.col("corrected_ratio").is_not_null() & (pl.col("state_reason") == "center_measured")
-    if centers := patients.filter(corrected)["center"].unique().sort().to_list():
-        typer.echo(
-            f"! Corrected with error rates measured in the center itself: {', '.join(centers)}. This is a test only if "
-            "they were measured on other patients."
-        )
+    if evaluation.own_rates:
+        typer.echo(f"! {own_rates_sentence(evaluation.own_rates)}")
 
 
 def _print_calls(evaluation: Evaluation) -> None:

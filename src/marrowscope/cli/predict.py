@@ -70,17 +70,16 @@ def predict(
         ),
     ] = None,
     age_group: Annotated[
-        str | None,
+        Literal["adult", "child"] | None,
         typer.Option(
-            metavar="<name>",
             show_default="unknown",
-            help="adult, or another word; ranges are for adults.",
+            help="The age group; reference ranges are for adults.",
             rich_help_panel=_LOOSE,
         ),
     ] = None,
     sex: Annotated[
-        str | None,
-        typer.Option(metavar="<name>", show_default="unknown", help="female or male.", rich_help_panel=_LOOSE),
+        Literal["female", "male"] | None,
+        typer.Option(show_default="unknown", help="The sex.", rich_help_panel=_LOOSE),
     ] = None,
     diagnosis: Annotated[
         str | None,

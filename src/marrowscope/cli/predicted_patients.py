@@ -1,4 +1,4 @@
-"""What `predict` says of each patient on the terminal: state, "x of n called CBLC", ratio or why not, first flag."""
+"""What `predict` says of each patient on the terminal: state, "x of n called CBLC", ratio or why not, worst flag."""
 
 from __future__ import annotations
 
@@ -71,6 +71,7 @@ def print_patients(rows: Sequence[PatientRow]) -> None:
     from rich.markup import escape
 
     from marrowscope.cli.tables import new_table, print_table
+    from marrowscope.report.first_screen import worst_flag
     from marrowscope.report.strings import load_strings
     from marrowscope.report.verdict import is_out_of_depth, standing_sentence
     from marrowscope.report.words import load_words
@@ -79,8 +80,9 @@ def print_patients(rows: Sequence[PatientRow]) -> None:
     table = new_table("patient", "state", "called CBLC", "ratio", "flags", title="Patients")
     for row in rows[:_MOST_SHOWN]:
         state = strings.choose("state.word", row.state)
-        flags = [strings.choose("flag", item.flag) for item in row.flags]
-        flag = flags[0] + (f" and {count_of(len(flags) - 1, 'other')}" if len(flags) > 1 else "") if flags else ""
+        worst, n_more = worst_flag(row.flags), len(row.flags) - 1
+        flag = "" if worst is None else strings.choose("flag", worst.flag)
+        flag += f" and {count_of(n_more, 'other')}" if n_more > 0 else ""
         table.add_row(*(escape(text) for text in (row.patient_id, state, *_counted_and_ratio(row), flag)))
     print_table(table)
     words = load_words()

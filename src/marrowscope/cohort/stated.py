@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _SEX = "sex"
+_CHOICES = {"specimen": SPECIMENS, "age_group": ("adult", "child"), "sex": ("female", "male")}
+"""The facts that a rule or a subgroup goes by: a word of one's own would silently be none of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stated:
     """The facts of every patient that no patients.csv describes, as its columns; None is not known.
 
-    Raises InputError for a specimen other than marrow or blood, and for a word that no page can show.
+    Raises InputError for a word that is not among those of its fact, and for a diagnosis that no page can show.
     """
 
     specimen: str | None = None
@@ -32,12 +34,12 @@ class Stated:
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
         for name, value in self.given().items():
-            if not value.strip() or not is_printable(Path(value)):
-                message = f"--{name.replace('_', '-')}: found {printable(value)!r}, expected a word; correct it"
+            choices = _CHOICES.get(name)
+            is_known = value in choices if choices else value.strip() and is_printable(Path(value))
+            if not is_known:
+                expected = " or ".join(choices) if choices else "a word"
+                message = f"--{name.replace('_', '-')}: found {printable(value)!r}, expected {expected}; correct it"
                 raise InputError(message)
-        if self.specimen is not None and self.specimen not in SPECIMENS:
-            message = f"--specimen: found {self.specimen!r}, expected {' or '.join(SPECIMENS)}; correct it"
-            raise InputError(message)
 
     def given(self) -> dict[str, str]:
         """Return what is stated, by column."""

@@ -243,6 +243,9 @@ class EvaluationDocument(FrozenModel):
     n_fields_only_in_run: int
     n_fields_only_in_cohort: int
     n_cells_outside_regions: int = 0
+    own_rates: tuple[str, ...] = Field(
+        default=(), description="centers whose ratios were corrected with rates measured in the center itself"
+    )
     centers: tuple[CenterRecord, ...] = Field(min_length=1)
     across_centers: tuple[AcrossRecord, ...]
     characteristics: tuple[CharacteristicRecord, ...]

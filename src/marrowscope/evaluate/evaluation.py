@@ -24,7 +24,7 @@ from marrowscope.evaluate.document import EvaluatedRun
 from marrowscope.evaluate.frames import ALL_CENTERS
 from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
 from marrowscope.evaluate.participants import Flow, flows
-from marrowscope.evaluate.ratio_scores import with_assessment
+from marrowscope.evaluate.ratio_scores import centers_with_own_rates, with_assessment
 from marrowscope.evaluate.scores import CenterScores, score_center
 from marrowscope.evaluate.slide_regions import split_slides
 from marrowscope.runs.checked_rows import read_rows, scan_rows
@@ -46,6 +46,7 @@ class Evaluation:
     """Scores per center, followed by all centers if there are several, and what was compared.
 
     ``across_centers`` has the summary over centers, if there are several; ``flows`` counts who was left out, and why.
+    ``own_rates`` are centers whose ratios were corrected with rates measured in the center itself.
     """
 
     centers: tuple[CenterScores, ...]
@@ -55,6 +56,7 @@ class Evaluation:
     run: EvaluatedRun
     across_centers: tuple[AcrossCenters, ...] = ()
     flows: tuple[Flow, ...] = ()
+    own_rates: tuple[str, ...] = ()
 
 
 def evaluate_run(
@@ -85,7 +87,8 @@ def evaluate_run(
     fields, n_outside = split_slides(fields, run_fields, run_cells, regions, config.min_iou)
     linked = link_cells(run_fields, run_cells, patients, fields, vocabulary, config=config)
     linked = replace(linked, n_cells_outside_regions=n_outside)
-    ratios = with_assessment(linked.ratios, read_rows(run, "patients", vocabulary.categories))
+    run_patients = read_rows(run, "patients", vocabulary.categories)
+    ratios = with_assessment(linked.ratios, run_patients)
     linked = replace(linked, ratios=ratios)
     threshold = manifest.bundle.threshold
     if config.threshold is None and threshold is not None:
@@ -132,6 +135,7 @@ def evaluate_run(
             n_contours=manifest.counts.contours,
             n_rejected_contours=manifest.counts.rejected,
         ),
+        own_rates=centers_with_own_rates(run_patients, ratios["patient_id"]),
     )
 
 

@@ -51,7 +51,7 @@ class LabeledPatient:
     """One patient's labeled cells, how many were found and called right, and the count of all the patient's cells.
 
     ``n_cblc_stated`` are the found cells whose label says whether they are CBLC. ``n_cblc`` of ``n_countable`` is the
-    machine's count over labeled and unlabeled cells; no ratio is made of it where ``state`` is out of depth.
+    machine's count over labeled and unlabeled cells; None where ``state`` is out of depth.
     """
 
     patient_id: str
@@ -62,7 +62,7 @@ class LabeledPatient:
     n_category_right: int
     n_cblc_stated: int
     n_cblc_right: int
-    n_cblc: int
+    n_cblc: int | None
     n_countable: int
     state: State | None
     cells: tuple[LabeledCell, ...]

@@ -10,6 +10,7 @@ from marrowscope.evaluate.across_centers import ACROSS_NATURE
 from marrowscope.evaluate.call_scores import NO_CALLS
 from marrowscope.evaluate.catalog import CATALOG, SUMMARY_FIGURES, Method
 from marrowscope.evaluate.frames import MATCHED, NOT_STATED
+from marrowscope.evaluate.ratio_scores import own_rates_sentence
 from marrowscope.evaluate.scorer import FEW_PATIENTS, INTERVAL_NATURE
 from marrowscope.records import Interval
 from marrowscope.runs.schemas import CALLS
@@ -38,6 +39,7 @@ def as_markdown(evaluation: Evaluation) -> str:
         "For research use only; it does not diagnose.",
         f"Fields only in the run: {only_run}; only in the cohort: {only_cohort}.",
         *(not_read if outside else []),
+        *([own_rates_sentence([table_cell(name) for name in own])] if (own := evaluation.own_rates) else []),
         "",
         "## Main figures; cell figures are over all expert cells, a missed cell counts as wrong",
         "",

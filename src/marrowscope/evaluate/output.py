@@ -127,6 +127,7 @@ def _document(evaluation: Evaluation) -> EvaluationDocument:
         n_fields_only_in_run=linked.n_fields_only_in_run,
         n_fields_only_in_cohort=linked.n_fields_only_in_cohort,
         n_cells_outside_regions=linked.n_cells_outside_regions,
+        own_rates=evaluation.own_rates,
         centers=tuple(
             CenterRecord(
                 center=scores.center,

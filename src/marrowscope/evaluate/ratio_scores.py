@@ -26,6 +26,8 @@ from marrowscope.statistics.intervals import wilson_interval
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from marrowscope.evaluate.link import EvaluateConfig
     from marrowscope.evaluate.scorer import Figure
 
@@ -67,6 +69,21 @@ def with_assessment(ratios: pl.DataFrame, run_patients: pl.DataFrame) -> pl.Data
     known = [name for name in own.columns if name != "patient_id"]
     joined = ratios.drop(known).join(own, on="patient_id", how="left", maintain_order="left")
     return joined.with_columns(annotated_inside=inside).select(ratios.columns)
+
+
+def centers_with_own_rates(run_patients: pl.DataFrame, compared: pl.Series) -> tuple[str, ...]:
+    """Name the centers of the ``compared`` patients that were corrected with rates measured in the center itself."""
+    own = pl.col("corrected_ratio").is_not_null() & (pl.col("state_reason") == "center_measured")
+    of_these = run_patients.filter(own & pl.col("patient_id").is_in(compared.implode()))
+    return tuple(of_these["center"].unique().sort())
+
+
+def own_rates_sentence(centers: Sequence[str]) -> str:
+    """Warn that the patients of ``centers`` may be those whose ratios their rates were measured on."""
+    return (
+        f"Corrected with error rates measured in the center itself: {', '.join(centers)}. Ratio, coverage and calls are"
+        " a test only if the rates were measured on other patients."
+    )
 
 
 def ratio_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:

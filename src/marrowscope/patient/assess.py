@@ -18,6 +18,7 @@ from marrowscope.patient.flags import FlagRules, patient_flags
 from marrowscope.patient.quantify.estimate import METHOD, count_fields, estimate_ratio
 from marrowscope.patient.quantify.threshold import decide
 from marrowscope.patient.standing import MeasuredRates, standing_of
+from marrowscope.records import MARROW
 from marrowscope.runs.parquet import conform, empty_table
 from marrowscope.runs.schemas import CategoryShare, LineageShare, PatientRow, Row, share_columns
 from marrowscope.statistics.clusters import ASSUMED_CORRELATION
@@ -39,10 +40,10 @@ _OF_RATIOS = (
     "adequacy", "reference_source", "me_numerator", "me_denominator", "me_ratio", "me_lower", "me_upper",
     "me_reference_low", "me_reference_high", "correction", "correction_note", "design_effect", "interval_wide",
     "threshold_n_patients", "threshold_simulated", "threshold_method", "call", "call_reason",
-    "call_depends_on_threshold", "nrbc_per_100",
+    "call_depends_on_threshold", "nrbc_per_100", "n_cblc",
 )  # fmt: skip
 _OF_SHARES = ("reference_mark",)
-"""What belongs to a ratio or a share and is none itself."""
+"""What belongs to a ratio or a share and is none itself; the numerator beside the countable cells is the ratio."""
 
 
 def assess_patients(
@@ -85,7 +86,7 @@ def assess_patients(
         if standing.is_simulated:
             row["adequacy"] = None  # 300 and 500 are for what a smear holds
         if rates:
-            row |= corrected(kept, row["lymphoid_share"], rates)
+            row |= corrected(kept, row["lymphoid_share"], rates, specimen=patient.specimen)
             row |= _agreeing_call(row)
         else:
             row |= dict.fromkeys(BLAST_COLUMNS)
@@ -156,7 +157,10 @@ class PatientAssessor:
 
 
 def without_shares(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns of a patient out of depth that change: every share and ratio is null, the counts stay."""
+    """Return the columns of a patient out of depth that change: shares, ratios and the numerator of CBLC are null.
+
+    The counts by category stay, as does what CBLC is made of, without its counts: their sum is the numerator.
+    """
     blank: dict[str, Any] = dict.fromkeys((*share_columns(PatientRow), *_OF_RATIOS, *BLAST_COLUMNS))
     nested: dict[str, type[Row]] = {
         "differential": CategoryShare,
@@ -166,6 +170,8 @@ def without_shares(row: Mapping[str, Any]) -> dict[str, Any]:
     for name, kind in nested.items():
         columns = dict.fromkeys((*share_columns(kind), *_OF_SHARES))
         blank[name] = None if row[name] is None else [item | columns for item in row[name]]
+    made_of = row["cblc_by_category"]
+    blank["cblc_by_category"] = None if made_of is None else [item | {"n": None} for item in made_of]
     return blank
 
 
@@ -197,7 +203,9 @@ def _agreeing_call(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: Quantification) -> dict[str, Any]:
+def corrected(
+    kept: pl.DataFrame, lymphoid_share: float | None, quantification: Quantification, *, specimen: str = MARROW
+) -> dict[str, Any]:
     """Return the patient's columns of the corrected ratio and the call."""
     threshold = quantification.threshold
     stated = {
@@ -231,6 +239,7 @@ def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: 
         lymphoid_share=lymphoid_share,
         threshold=threshold,
         rules=quantification.call_rules,
+        specimen=specimen,
     )
     return row | {
         "confidence_above": call.confidence,

@@ -9,7 +9,8 @@ Three states, the same on every surface:
 Rates of another center are never applied: in one hospital, they made the ratio's error three times that of counting.
 Nor are they applied to another specimen: rates and prior of marrow smears say nothing about blood, and a patient whose
 center or specimen is not stated cannot be held against any.
-Simulated centers count as measured by a bundle of simulated cells, since one simulator drew both.
+Simulated centers count as measured by a bundle of simulated cells, since one simulator drew both; the threshold is used
+for the specimen that it was learned on alone, if the patient states another.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from marrowscope.records import MARROW, UNKNOWN
+from marrowscope.records import MARROW, SPECIMENS, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,7 +111,8 @@ def standing_of(
         if n_simulated < len(read):
             return Standing("not_validated", "mixed_photographs")
         if measured.pooled is not None and measured.pooled.simulated:
-            return Standing("validated", "simulated", measured.pooled)
+            stated = next((name for name in SPECIMENS if name == specimen.strip().casefold()), None)
+            return Standing("validated", "simulated", measured.pooled.of_specimen(stated))
         return Standing("not_validated", "simulated_photographs")
     if measured.centers and _is_unknown(center):
         return Standing("not_validated", "center_unknown")

@@ -52,12 +52,15 @@ class RealSource:
 
 @dataclass(frozen=True, slots=True)
 class PatientComparison:
-    """One patient's counted ratio (x of n), corrected ratio with its limits, and call, beside the exact ratio."""
+    """One patient's counted ratio (x of n), corrected ratio with its limits, and call, beside the exact ratio.
+
+    Out of depth, ``n_cblc`` and the ratios are None.
+    """
 
     patient_id: str
     center: str
     diagnosis: str
-    n_cblc: int
+    n_cblc: int | None
     n_countable: int
     ratio: float | None
     corrected: float | None

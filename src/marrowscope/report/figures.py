@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from marrowscope.patient.lymphoid import is_many
 from marrowscope.report.differential_rows import Line, category_lines, lineage_lines, outside_of, shown_categories
-from marrowscope.report.verdict import MAX_LYMPHOID, is_out_of_depth, is_unvalidated
+from marrowscope.report.verdict import is_out_of_depth, is_unvalidated
 from marrowscope.report.words import integer
 from marrowscope.statistics.intervals import is_wide
 from marrowscope.vocabulary import load_vocabulary
@@ -259,7 +260,7 @@ def blast_remarks(row: PatientRow, words: Words) -> list[Markup]:
         same = row.who_alt_least == row.who_alt_most
         share = words.percent(row.who_alt_least) if same else words.interval(row.who_alt_least, row.who_alt_most)
         told.append(words.text(name, share=share, interval=words.interval(row.who_alt_lower, row.who_alt_upper)))
-    if row.lymphoid_share is not None and row.lymphoid_share > MAX_LYMPHOID:
+    if is_many(row.lymphoid_share, row.specimen):
         told.append(words.text("blasts.lymphoid", x=words.percent(row.lymphoid_share)))
     return told
 

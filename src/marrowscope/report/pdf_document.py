@@ -110,9 +110,9 @@ def _galleries(row: PatientRow, chosen: Chosen, words: Words) -> dict[str, Any]:
         return [tile(cell, lineage_of, words, key) for cell in cells]
 
     n_shown = len(chosen.certain) + len(chosen.least_certain)
-    shown = words.strings("pdf.shown", shown=n_shown, n=integer(row.n_cblc))
-    if is_out_of_depth(row):
-        shown = words.strings("pdf.shown_uncounted")
+    shown = words.strings("pdf.shown_uncounted")
+    if not is_out_of_depth(row) and row.n_cblc is not None:
+        shown = words.strings("pdf.shown", shown=n_shown, n=integer(row.n_cblc))
     parts = [
         (words.strings("pdf.certain"), shown, chosen.certain),
         (words.strings("pdf.least_certain"), words.strings("pdf.least_note"), chosen.least_certain),
@@ -200,7 +200,7 @@ def _ratio(row: PatientRow, said: Verdict, figures: PatientFigures, words: Words
         "interval": plain(said.interval) if said.interval is not None else "",
         "x_of_n": (
             ""
-            if is_out_of_depth(row)
+            if is_out_of_depth(row) or row.n_cblc is None
             else plain(words.text("ratio.x_of_n", x=integer(row.n_cblc), n=integer(row.n_countable)))
         ),
         "axis": None if figures.ratio is None else scale_part(figures.ratio),
@@ -225,7 +225,7 @@ def _accounting(row: PatientRow, words: Words) -> list[dict[str, Any]]:
         line("account.cells", row.n_cells, strong=True),
         line("account.not_countable", row.n_not_countable, 1),
         line("account.countable", row.n_countable, strong=True),
-        *([] if is_out_of_depth(row) else [line("account.cblc", row.n_cblc, 1, strong=True)]),
+        *([] if is_out_of_depth(row) or row.n_cblc is None else [line("account.cblc", row.n_cblc, 1, strong=True)]),
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from marrowscope.patient.lymphoid import is_many
 from marrowscope.records import MARROW
 from marrowscope.report.depth_words import depth_words
 from marrowscope.report.words import integer
@@ -33,8 +34,6 @@ CALL_SIGNS = {
 """A sign next to the words, so that shape and not only color shows the call."""
 
 _NO_CALLS = {"withheld", "none", "not_validated", "out_of_depth"}
-MAX_LYMPHOID = 0.30
-"""Share of the nucleated cells; above it the ratio says nothing about blasts, since lymphoblasts are not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +120,11 @@ def composition(row: PatientRow, words: Words) -> Markup | None:
     """
     if row.cblc_by_category is None:
         return None
-    counted = not is_out_of_depth(row)
-    parts = " + ".join("/".join(item.codes) + f" {integer(item.n)}" * counted for item in row.cblc_by_category)
+    is_hidden = is_out_of_depth(row)
+    parts = " + ".join(
+        "/".join(item.codes) + ("" if is_hidden or item.n is None else f" {integer(item.n)}")
+        for item in row.cblc_by_category
+    )
     return words.text("ratio.composition", parts=parts)
 
 
@@ -177,8 +179,8 @@ def call_sentence(row: PatientRow, words: Words) -> Markup:
 
 
 def lymphoid_sentence(row: PatientRow, words: Words) -> Markup | None:
-    """Return the remark on the call of a lymphoid marrow; None if the call is withheld and already says so."""
-    is_lymphoid = row.lymphoid_share is not None and row.lymphoid_share > MAX_LYMPHOID
+    """Return the remark on the call where lymphoid cells are many; None if the call is withheld and already says so."""
+    is_lymphoid = is_many(row.lymphoid_share, row.specimen)
     return _lymphoid_words(row, words) if is_lymphoid and call_of(row) not in _NO_CALLS else None
 
 

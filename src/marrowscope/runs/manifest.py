@@ -37,7 +37,7 @@ class RunCounts(FrozenModel):
     rejected: dict[str, int]
     cells: int
     countable: int
-    cblc: int
+    cblc: int = Field(description="cells called CBLC, but for patients out of depth: a run of one would print theirs")
     contradictions: int
     left_out: int = Field(default=0, description="images and rows of patients.csv that were not predicted; see faults")
 

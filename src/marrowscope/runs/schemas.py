@@ -183,7 +183,7 @@ class CblcCount(Row):
 
     category: str = column("the category")
     codes: tuple[str, ...] = column("its CBLC codes")
-    n: Count = column("cells of the category called CBLC")
+    n: Count | None = column("cells of the category called CBLC; null where out of depth")
 
 
 class LineageShare(Row):
@@ -260,7 +260,7 @@ class PatientRow(Row):
     n_cells: Count = column("contours that were kept")
     n_countable: Count = column("denominator of the CBLC ratio")
     n_not_countable: Count = column("kept cells not in that denominator")
-    n_cblc: Count = column("numerator of the CBLC ratio; where out of depth, no ratio is made of it")
+    n_cblc: Count | None = column("numerator of the CBLC ratio; null where out of depth, where none may be printed")
     n_contradictions: Count = column("cells whose heads contradict each other")
     cblc_ratio: Share | None = column("n_cblc over n_countable; null where out of depth")
     cblc_ratio_lower: Share | None = column("Wilson's lower 95% limit, with cells treated as independent")

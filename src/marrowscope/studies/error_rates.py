@@ -21,6 +21,8 @@ from marrowscope.bundle.center_rates import measure_centers
 from marrowscope.cohort import read_cohort, require_clean
 from marrowscope.errors import InputError
 from marrowscope.evaluate.link import link_cells
+from marrowscope.imaging import is_slide_path, printable, read_file
+from marrowscope.imaging.simulated import is_simulated
 from marrowscope.patient.quantify.fit_rates import fit_quantification
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE
 from marrowscope.predict import PredictConfig, predict
@@ -29,7 +31,7 @@ from marrowscope.studies.card_section import with_section
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from marrowscope.bundle import Bundle
     from marrowscope.patient.depth import Domain
@@ -68,12 +70,13 @@ def quantify_bundle(
             "annotate some, or correct the path"
         )
         raise InputError(message)
+    simulated = _all_simulated([field.path for field in read.fields], cohort)
     with tempfile.TemporaryDirectory(prefix="marrowscope-quantify-") as scratch:
         run = predict([cohort], opened, Path(scratch) / "run", config=config, progress=progress)
         linked = link_cells(run.fields, run.cells, read.patients, fields, opened.vocabulary)
-    simulated = _all_simulated(run.fields, cohort)
     cells = outcomes(linked.expert, run.cells, opened.vocabulary)
     n_patients = cells["patient_id"].n_unique()
+    specimens = {patient.patient_id: patient.specimen.strip().casefold() for patient in read.patients}
     try:
         found = fit_quantification(
             cells,
@@ -83,12 +86,12 @@ def quantify_bundle(
             aml_diagnoses=aml_diagnoses,
             threshold=threshold,
             simulated=simulated,
+            specimen_of=specimens,
         )
     except ValueError as error:
         message = f"{cohort}: {error}; annotate more patients"
         raise InputError(message) from error
     of_center = {patient.patient_id: patient.center for patient in read.patients}
-    specimens = {patient.patient_id: patient.specimen.strip().casefold() for patient in read.patients}
     centers, center_files = measure_centers(cells, of_center, opened.vocabulary, found, specimen_of=specimens)
     card = opened.read_file(CARD_FILE).decode() if CARD_FILE in opened.spec.files else ""
     card = with_section(card, _SECTION, found.card())
@@ -106,17 +109,17 @@ def quantify_bundle(
     return write_bundle(out, spec, files | measured | center_files, overwrite=overwrite)
 
 
-def _all_simulated(fields: pl.DataFrame, cohort: Path) -> bool:
-    """Say whether every photograph that was read is simulated; InputError where some are and some are not."""
-    marks = fields.filter(pl.col("status") == "ok")["simulated"].fill_null(value=False)
-    if marks.any() and not marks.all():
-        n, one = int(marks.sum()), fields.filter(pl.col("simulated"))["field_id"][0]
+def _all_simulated(images: Sequence[Path], cohort: Path) -> bool:
+    """Say whether every photograph of the cohort is simulated; InputError where some are and some are not."""
+    marked = [path for path in images if not is_slide_path(path) and is_simulated(read_file(path))]
+    if marked and len(marked) < len(images):
         message = (
-            f"{cohort}: found {count_of(n, 'simulated photograph')} ({one}, for example) and {len(marks) - n} real, "
-            "expected one kind: error rates of simulated cells say nothing about real ones; measure each apart"
+            f"{cohort}: found {count_of(len(marked), 'simulated photograph')} ({printable(marked[0])}, for example) "
+            f"and {len(images) - len(marked)} real, expected one kind: error rates of simulated cells say nothing "
+            "about real ones; measure each apart"
         )
         raise InputError(message)
-    return bool(marks.all())
+    return bool(marked)
 
 
 def _without_rates(bundle: Bundle) -> Bundle:

@@ -163,7 +163,12 @@ def measure_sites(
         except ValueError as error:
             message = f"{site.center}: {error}"
             raise ReviewError(message) from error
-        stored = MeasuredCenter(_quantification(found, pooled), len(site.ratios), n_outside, site.specimen or MARROW)
+        stored = MeasuredCenter(
+            _quantification(found, pooled and pooled.of_specimen(site.specimen)),
+            len(site.ratios),
+            n_outside,
+            site.specimen or MARROW,
+        )
         measured[site.center] = MeasuredSite(found, stored)
     return measured
 

@@ -47,6 +47,7 @@ CELLS_SCHEMA: dict[str, pl.DataType] = {
     "patient_id": pl.String(),
     "center": pl.String(),
     "diagnosis": pl.String(),
+    "specimen": pl.String(),
     "image_sha256": pl.String(),
     "image_dhash": pl.String(),
     "source": pl.String(),

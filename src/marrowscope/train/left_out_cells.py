@@ -57,7 +57,7 @@ _NEEDED_MISSED = ("field_id", "expert_code")
 
 def read_left_out(path: Path) -> pl.DataFrame:
     """Read the predictions of cells that a fold, or each of all, left out; RunError for another kind of table."""
-    columns = _LEFT_OUT | {"cut": pl.Boolean()}
+    columns = _LEFT_OUT | {"specimen": pl.String(), "cut": pl.Boolean()}
     advice = "remove it and train its fold again with --resume"
     return read_columns(path, columns, tuple(_LEFT_OUT), nullable=("expert_code",), error=RunError, advice=advice)
 
@@ -87,7 +87,7 @@ def crossfit_cells(
     ``rule`` is the bundle's, so that cells are called as a prediction calls them.
     One member represents the ensemble, whose error is slightly smaller. Cells that no contour matched are in the
     folder's ``missed.parquet``; without that file every cell counts as found. Cells cut by the image edge are left out
-    of the count, found or missed.
+    of the count, found or missed. The specimen is unknown where the crop set is of a version that kept none.
     """
     cells = _whole(read_left_out(folder / OOF_NAME))
     labeled = cells.filter(pl.col("expert_code").is_not_null())
@@ -119,9 +119,11 @@ def crossfit_cells(
                 pl.col("patient_id").replace_strict(fold_of, return_dtype=pl.Int64()).alias("group"),
             )
         )
+    specimen = pl.col("specimen") if "specimen" in labeled.columns else pl.lit(UNKNOWN).alias("specimen")
+    stated = labeled.select("patient_id", "center", "diagnosis", specimen)
     people = {
-        name: Patient(name, center, diagnosis or UNKNOWN)
-        for name, center, diagnosis in labeled.select("patient_id", "center", "diagnosis").unique().iter_rows()
+        name: Patient(name, center, diagnosis or UNKNOWN, specimen or UNKNOWN)
+        for name, center, diagnosis, specimen in stated.unique().iter_rows()
     }
     return pl.concat([part.cast(_SCHEMA) for part in parts]), people  # type: ignore[arg-type]
 

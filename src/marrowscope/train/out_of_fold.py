@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from marrowscope.train.config import ClassifierConfig
     from marrowscope.train.crop_set import CropSet, IntArray
 
-_CELL_COLUMNS = ("cell_id", "field_id", "patient_id", "center", "diagnosis", "source", "expert_code", "cut")
+_CELL_COLUMNS = (
+    "cell_id", "field_id", "patient_id", "center", "diagnosis", "specimen", "source", "expert_code", "cut",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def predict_table(weights: Path, crop_set: CropSet, rows: IntArray, config: Clas
     device = configure_torch(config)
     model, info, _ = load_classifier(weights)
     logits = predict_logits(model.to(device), crop_set, rows, info, batch_size=config.batch_size)
-    # Crop sets of earlier versions do not mark the cells cut by an edge.
+    # Crop sets of earlier versions have no specimen, and do not mark the cells cut by an edge.
     table = crop_set.cells[rows].select(name for name in _CELL_COLUMNS if name in crop_set.cells.columns)
     for head in HEADS:  # the folds' tables are one: a head that only some of them have is left out
         values = logits[head]

@@ -276,6 +276,8 @@ def test_a_patient_without_a_defect_raises_no_flag() -> None:
         ({"spread": (0.05, 0.2)}, ("members_disagree", 0.125, 0.10, None)),
         ({"patient": {"corrected_ratio": 0.2}}, ("correction_large", 0.1, 0.05, None)),
         ({"patient": {"lymphoid_share": 0.31}}, ("lymphoid_high", 0.31, 0.30, None)),
+        ({"patient": {"lymphoid_share": 0.51, "specimen": "Blood"}}, ("lymphoid_high", 0.51, 0.50, None)),
+        ({"patient": {"lymphoid_share": 0.51, "specimen": "unknown"}}, ("lymphoid_high", 0.51, 0.50, None)),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from marrowscope.patient.quantify.centers import review_centers
+from marrowscope.patient.quantify.estimate import count_fields
+from marrowscope.statistics.clusters import pooled_correlation
 from tests.patient.quantify.patients import VOCABULARY
 from tests.patient.quantify.test_fit_rates import outcomes
 
@@ -26,6 +28,24 @@ def test_a_patient_unlike_the_others_lies_outside() -> None:
         pl.concat([outcomes(SHARES), strange]), dict.fromkeys([*SHARES, "X"], "A"), VOCABULARY, CORRELATION
     )
     assert (found["A"].n_patients, found["A"].n_outside) == (13, 1)
+
+
+def test_the_correlation_a_patient_is_judged_with_is_that_of_the_others() -> None:
+    """Cells of one patient that cluster by field must not widen the interval that the patient is held against."""
+    strange = outcomes({"X": 0.1}, fpr=0.4).sort("called_cblc").with_row_index()
+    strange = strange.with_columns(field_id=pl.format("X/{}", pl.col("index") // 40)).drop("index")
+    table = pl.concat([outcomes(SHARES), strange])
+    center_of = dict.fromkeys([*SHARES, "X"], "A")
+    counts = [count_fields(own, "called_cblc") for _, own in table.group_by("patient_id", maintain_order=True)]
+    pooled = [
+        pooled_correlation([item.cblc_by_field for item in some], [item.countable_by_field for item in some])
+        for some in (counts, counts[:-1])
+    ]
+    assert pooled[0] > pooled[1] + 0.02
+    found = review_centers(table, center_of, VOCABULARY, pooled[0])["A"]
+    assert found.n_outside == 1
+    assert found.rates.correlation == pooled[0]
+    assert review_centers(table, center_of, VOCABULARY, 0.95)["A"].n_outside == 1  # which would hold any ratio
 
 
 def test_each_center_has_its_own_rates_and_small_ones_have_none() -> None:

@@ -50,6 +50,30 @@ def test_threshold_is_learned_on_corrected_ratios() -> None:
     assert Quantification.model_validate_json(found.as_json()) == found
 
 
+def test_the_threshold_is_learned_on_the_specimen_of_most_patients() -> None:
+    blood = {f"B{i}": 0.9 - 0.001 * i for i in range(12)}  # controls whose blood would raise it
+    table = pl.concat([outcomes(SHARES), outcomes(blood, fpr=0.4)])
+    diagnoses = DIAGNOSES | dict.fromkeys(blood, "control")
+    specimen_of = dict.fromkeys(SHARES, "Marrow") | dict.fromkeys(blood, "blood")
+    marrow = fit_quantification(outcomes(SHARES), DIAGNOSES, VOCABULARY, source="a test").threshold
+    found = fit_quantification(table, diagnoses, VOCABULARY, source="a test", specimen_of=specimen_of)
+    assert marrow is not None
+    assert found.threshold is not None
+    assert found.threshold.value == pytest.approx(marrow.value, abs=0.01)
+    assert (found.threshold.specimen, found.threshold.n_other) == ("marrow", 12)
+    assert "(AML 12, control 12), all marrow: no call is made on another specimen." in found.card()
+    assert found.of_specimen("marrow") == found
+    assert found.of_specimen("blood").threshold is None
+    unstated = dict.fromkeys(specimen_of, "unknown")
+    mixed = fit_quantification(table, diagnoses, VOCABULARY, source="a test", specimen_of=unstated)
+    assert mixed.threshold is not None
+    assert mixed.threshold.specimen == "unknown"
+    assert "whose specimen is not stated." in mixed.sentence()
+    assert mixed.of_specimen("marrow").threshold is None
+    given = fit_quantification(table, diagnoses, VOCABULARY, source="a test", threshold=0.3, specimen_of=specimen_of)
+    assert given.of_specimen("blood") == given
+
+
 def test_patient_is_corrected_with_the_rates_of_others() -> None:
     """One group has a classifier of its own: what corrects it must not come from it."""
     easy, hard = dict(list(SHARES.items())[:20]), dict(list(SHARES.items())[20:])

@@ -17,6 +17,8 @@ from pydantic import Field
 
 from marrowscope.config import StageConfig
 from marrowscope.patient.flags.stain_reference import stain_distance
+from marrowscope.patient.lymphoid import MAX_LYMPHOID_BLOOD, MAX_LYMPHOID_MARROW, is_marrow
+from marrowscope.records import MARROW
 
 if TYPE_CHECKING:
     from marrowscope.patient.flags.stain_reference import StainReference
@@ -54,7 +56,12 @@ class FlagRules(StageConfig):
     max_correction: float = Field(
         default=0.05, ge=0, le=1, description="difference between counted and corrected ratio"
     )
-    max_lymphoid: float = Field(default=0.30, ge=0, le=1, description="share of the nucleated cells")
+    max_lymphoid: float = Field(
+        default=MAX_LYMPHOID_MARROW, ge=0, le=1, description="share of a marrow's nucleated cells"
+    )
+    max_lymphoid_blood: float = Field(
+        default=MAX_LYMPHOID_BLOOD, ge=0, le=1, description="share of the leukocytes of blood; unknown specimens too"
+    )
     max_unchecked: int = Field(default=0, ge=0, description="scores of depth without a value or without a limit")
 
 
@@ -151,6 +158,15 @@ def _correction(patient: PatientEvidence) -> float | None:
     return None if counted is None or corrected is None else abs(counted - corrected)
 
 
+def _lymphoid(*, marrow: bool) -> Callable[[PatientEvidence], float | None]:
+    """Measure the lymphoid share of marrow, or of every other specimen: what is not stated has the higher limit."""
+
+    def share(patient: PatientEvidence) -> float | None:
+        return patient.row.get("lymphoid_share") if is_marrow(patient.row.get("specimen", MARROW)) == marrow else None
+
+    return share
+
+
 def _unchecked(patient: PatientEvidence) -> int | None:
     """Count the scores of depth that could not be held against a limit; None where the row has none."""
     checks: Sequence[Mapping[str, Any]] | None = patient.row.get("depth")
@@ -212,7 +228,10 @@ PATIENT_FLAGS: tuple[Flag[PatientEvidence], ...] = (
     Flag("many_rejected", (Rule(_rejected_share, "max_rejected"),)),
     Flag("members_disagree", (Rule(_member_spread, "max_member_spread"),)),
     Flag("correction_large", (Rule(_correction, "max_correction"),)),
-    Flag("lymphoid_high", (Rule(lambda patient: patient.row.get("lymphoid_share"), "max_lymphoid"),)),
+    Flag(
+        "lymphoid_high",
+        (Rule(_lymphoid(marrow=True), "max_lymphoid"), Rule(_lymphoid(marrow=False), "max_lymphoid_blood")),
+    ),
     Flag("unchecked", (Rule(_unchecked, "max_unchecked"),), printed="count"),
 )
 

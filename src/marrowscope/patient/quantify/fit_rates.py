@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from marrowscope.patient.quantify.estimate import METHOD, count_fields, estimate_ratio
+from marrowscope.patient.quantify.main_specimen import main_specimen
 from marrowscope.patient.quantify.quantification import Quantification
 from marrowscope.patient.quantify.rates import TRUTH_COLUMNS, fit_error_rates
 from marrowscope.patient.quantify.threshold import StudyThreshold, learn_threshold
@@ -38,13 +39,16 @@ def fit_quantification(
     aml_diagnoses: Collection[str] = ("AML",),
     threshold: float | None = None,
     simulated: bool = False,
+    specimen_of: Mapping[str, str] | None = None,
 ) -> Quantification:
     """Measure the error rates on ``cells`` and learn the threshold, or use a given one.
 
     ``cells`` has a row per expert cell, the columns of ``rates.TRUTH_COLUMNS`` and optionally ``group``: patients of
     one group are corrected with the rates of the others (without it, ten groups in order of name). A threshold needs 10
     patients with AML and 10 without; if there are fewer, ``threshold_missing`` says so. ``simulated`` says that every
-    photograph was. Raises ValueError if fewer than three patients have counted cells.
+    photograph was. With ``specimen_of`` the threshold is learned on the patients of one specimen, the one most of them
+    have, and their ratios are corrected with the rates of that specimen. Raises ValueError if fewer than three patients
+    have counted cells.
     """
     counted = cells.filter("counted")
     if counted["patient_id"].n_unique() < MIN_PATIENTS:
@@ -64,8 +68,15 @@ def fit_quantification(
     rates = fit_error_rates(cells.select(TRUTH_COLUMNS), vocabulary, correlation)
     if threshold is not None:
         return Quantification(source=source, simulated=simulated, rates=rates, threshold=_given(threshold))
+    specimen = None
+    if specimen_of is not None:
+        specimen = main_specimen(specimen_of[patient] for patient in counts)
+        of_it = {name for name, stated in specimen_of.items() if stated.strip().casefold() == specimen}
+        cells = cells if specimen is None else cells.filter(pl.col("patient_id").is_in(of_it))
     ratios = _held_out_ratios(cells, counts, vocabulary, correlation)
     learned, missing = _learn(ratios, diagnosis_of, aml_diagnoses, source)
+    if learned is not None and specimen_of is not None:
+        learned = learned.model_copy(update={"specimen": specimen or UNKNOWN})
     return Quantification(source=source, simulated=simulated, rates=rates, threshold=learned, threshold_missing=missing)
 
 

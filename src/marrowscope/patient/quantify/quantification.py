@@ -8,6 +8,7 @@ from marrowscope.config import FrozenModel
 from marrowscope.patient.quantify.estimate import METHOD
 from marrowscope.patient.quantify.rates import ErrorRates
 from marrowscope.patient.quantify.threshold import CallRules, StudyThreshold
+from marrowscope.records import MARROW, UNKNOWN, Specimen
 from marrowscope.wording import count_of
 
 QUANTIFICATION_FILE = "quantification.json"
@@ -41,11 +42,22 @@ class Quantification(FrozenModel):
         if found.lower is None or found.upper is None:
             return f"{words} Study threshold {found.value:.3f}, {found.learned_on}."
         named = ", ".join(f"{name} {n}" for name, n in found.n_by_diagnosis.items())
+        of_specimen = {None: "", UNKNOWN: ", whose specimen is not stated"}.get(
+            found.specimen, f", all {found.specimen}: no call is made on another specimen"
+        )
         return (
             f"{words} Study threshold {found.value:.3f} ({found.lower:.3f} to {found.upper:.3f}), learned on "
             f"{count_of(found.n_aml, 'patient')} with AML and {found.n_other} without "
-            f"({named or 'diagnoses not kept'})."
+            f"({named or 'diagnoses not kept'}){of_specimen}."
         )
+
+    def of_specimen(self, specimen: Specimen | None) -> Quantification:
+        """Return the same for patients of ``specimen``: without the threshold if it was learned on another one."""
+        learned = self.threshold
+        if specimen is None or learned is None or learned.holds_for(specimen):
+            return self
+        missing = f"the study's was learned on {learned.specimen or MARROW}, and these patients' specimen is {specimen}"
+        return self.model_copy(update={"threshold": None, "threshold_missing": missing})
 
     def card(self) -> str:
         """Return the text for a bundle's card: the sentence, and the rates by kind of cell as a Markdown table."""

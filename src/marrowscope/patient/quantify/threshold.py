@@ -8,18 +8,21 @@ patients, their diagnoses, their origin and the bootstrap interval over patients
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from marrowscope.config import StageConfig
+from marrowscope.patient.lymphoid import MAX_LYMPHOID_BLOOD, MAX_LYMPHOID_MARROW, lymphoid_limit
 from marrowscope.patient.quantify.estimate import METHOD
+from marrowscope.records import MARROW
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.patient.quantify.estimate import RatioEstimate
+    from marrowscope.records import Specimen
 
 RealArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -48,7 +51,14 @@ class StudyThreshold(StageConfig):
     n_other: int = Field(default=0, ge=0, le=_MOST_PATIENTS, description="patients without AML that it was learned on")
     n_by_diagnosis: dict[str, int] = Field(default_factory=dict, description="diagnoses of at least three patients")
     learned_on: str = Field(default="", description="whose ratios, in words")
+    specimen: Literal["marrow", "blood", "unknown"] | None = Field(
+        default=None, description="of those patients; absent: given and not learned, or marrow in an older file"
+    )
     method: str = Field(default="adjusted count", description="how those ratios were corrected; older files do not say")
+
+    def holds_for(self, specimen: Specimen) -> bool:
+        """Whether patients of ``specimen`` may be called by it: those it was learned on, or all if it was given."""
+        return self.n_aml + self.n_other == 0 or (self.specimen or MARROW) == specimen
 
 
 class CallRules(StageConfig):
@@ -58,7 +68,12 @@ class CallRules(StageConfig):
     min_fields: int = Field(default=5, ge=1, description="fields with a countable cell below which no call is made")
     confidence_above: float = Field(default=0.95, gt=0.5, le=1, description="least probability of a ratio above t")
     confidence_below: float = Field(default=0.025, ge=0, lt=0.5, description="at most this probability of one above t")
-    max_lymphoid: float = Field(default=0.30, ge=0, le=1, description="above it, `below` is withheld")
+    max_lymphoid: float = Field(
+        default=MAX_LYMPHOID_MARROW, ge=0, le=1, description="above it, `below` is withheld, but in blood"
+    )
+    max_lymphoid_blood: float = Field(
+        default=MAX_LYMPHOID_BLOOD, ge=0, le=1, description="in blood, above it, `below` is withheld"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +158,7 @@ def decide(
     lymphoid_share: float | None,
     threshold: StudyThreshold,
     rules: CallRules | None = None,
+    specimen: str = MARROW,
 ) -> Call:
     """Make the call for one patient; abstaining is a valid answer."""
     rules = rules or CallRules()
@@ -155,7 +171,8 @@ def decide(
     call = _side(confidence, rules)
     ends = [end for end in (threshold.lower, threshold.upper) if end is not None]
     depends = any(_side(estimate.confidence_above(end), rules) != call for end in ends)
-    if call == "below" and lymphoid_share is not None and lymphoid_share > rules.max_lymphoid:
+    most = lymphoid_limit(specimen, rules.max_lymphoid, rules.max_lymphoid_blood)
+    if call == "below" and lymphoid_share is not None and lymphoid_share > most:
         return Call("withheld", "lymphoid", confidence, depends_on_threshold=depends)
     return Call(call, None, confidence, depends_on_threshold=depends)
 
