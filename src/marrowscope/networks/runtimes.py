@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from marrowscope.errors import BundleError, ConfigError, DependencyError, MarrowscopeError, RunError
-from marrowscope.machine import is_out_of_memory
+from marrowscope.errors import ConfigError, DependencyError
+from marrowscope.networks.failures import not_loaded, not_run
 from marrowscope.networks.graph import Graph, read_graph
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class OnnxRuntimeNetwork:
         try:
             self._session = onnxruntime.InferenceSession(graph.data, options, providers=[provider])
         except Exception as error:
-            raise _not_loaded(graph.path, self.backend, error) from error
+            raise not_loaded(graph.path, self.backend, error) from error
         # Without a usable card the runtime falls back to the processor and says so in its log alone.
         used = self._session.get_providers()[0]
         self.device = next(word for word, entry in _ORT_PROVIDERS.items() if entry == used).upper()
@@ -123,7 +123,7 @@ class OnnxRuntimeNetwork:
         try:
             return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
         except Exception as error:
-            raise _not_run(self._path, self.backend, error) from error
+            raise not_run(self._path, self.backend, error) from error
 
     def run_images(self, images: ImageArray) -> dict[str, NDArray[np.float32]]:
         """Run once; see ``Network.run_images``."""
@@ -150,7 +150,7 @@ class OpenVinoNetwork:
         try:
             model = self._core.read_model(graph.data)
         except Exception as error:
-            raise _not_loaded(graph.path, self.backend, error) from error
+            raise not_loaded(graph.path, self.backend, error) from error
         self.metadata: Mapping[str, str] = _openvino_metadata(model)
         self._lock = Lock()
         self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
@@ -168,7 +168,7 @@ class OpenVinoNetwork:
         try:
             return compiled.infer(inputs)
         except Exception as error:
-            raise _not_run(self._graph.path, self.backend, error) from error
+            raise not_run(self._graph.path, self.backend, error) from error
 
     def _openvino_settings(self, threads: int | None) -> dict[str, Any]:
         """Return the settings a graph is compiled with."""
@@ -203,7 +203,7 @@ class OpenVinoNetwork:
                 model.reshape({0: list(shape)})
             return _Compiled(self._core.compile_model(model, self.device, self._settings), self._streams)
         except Exception as error:
-            raise _not_loaded(self._graph.path, self.backend, error) from error
+            raise not_loaded(self._graph.path, self.backend, error) from error
 
 
 class _Compiled:
@@ -376,29 +376,3 @@ def _openvino_metadata(model: Any) -> dict[str, str]:  # noqa: ANN401 - openvino
         return {}
     entries = model.get_rt_info("framework").value
     return {str(key): str(getattr(value, "value", value)) for key, value in dict(entries).items()}
-
-
-def _not_loaded(path: Path, backend: str, error: Exception) -> MarrowscopeError:
-    if is_out_of_memory(error):
-        return _no_memory(path, backend, "load")
-    return BundleError(f"{path}: {backend} cannot load it ({_reason(error)}); expected an ONNX graph, export it again")
-
-
-def _not_run(path: Path, backend: str, error: Exception) -> MarrowscopeError:
-    if is_out_of_memory(error):
-        return _no_memory(path, backend, "run")
-    return BundleError(
-        f"{path}: {backend} cannot run it ({_reason(error)}); expected a graph for this input, export it again"
-    )
-
-
-def _no_memory(path: Path, backend: str, step: str) -> RunError:
-    return RunError(
-        f"{path}: {backend} found too little memory to {step} it; free some, or use fewer processes and threads, then "
-        "call again as before"
-    )
-
-
-def _reason(error: Exception) -> str:
-    """Return the runtime's own words in one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
