@@ -142,7 +142,7 @@ function giveCode(code) {
   const chosen = selection();
   const c = cells.columns;
   const events = chosen.filter((i) => c.code[i] !== code || cells.isRemoved(i)).map((i) => ({ kind: "relabel", cell_id: c.cell_id[i], new: code }));
-  if (!chosen.length) return;
+  if (!chosen.length) return tell(t("review.choose_first"));
   if (events.length && !desk.decide(events, code)) return;
   tell(chosen.length > 1 ? t("review.told.codes", { n: chosen.length, code, name: nameOf(cells, code) }) : t("review.told.code", { code, name: nameOf(cells, code) }));
   advance(chosen);
