@@ -152,6 +152,39 @@ def test_an_answer_that_needs_an_adjudication_leads_there_and_the_audit_goes_bac
     link = page.locator("#typed a")
     expect(link).to_have_text("Adjudication")
     link.click()
-    page.wait_for_url("**/patients/P1/adjudicate")
+    page.wait_for_url("**/patients/P1/adjudicate?cell=*")
     page.wait_for_selector("body[data-ready]")
     assert "audit_answer" not in {kind for kind, _ in kinds(served)}
+
+
+def test_a_cell_that_blinded_readers_named_alike_is_adjudicated_and_then_answered(
+    opened: Callable[..., Page], served: Served
+) -> None:
+    station = served.station
+    station.draw("P1", READER)
+    view = audit_view(station.state("P1"))
+    assert view is not None
+    first, second = view.order[:2]
+    station.store.append([Draft(READER, "P1", "assign", None, {"readers": []}, {"readers": ["bo", "cy"]})])
+    for reader in ("bo", "cy"):
+        station.decide("P1", reader, [Decision("relabel", first, "N")], 0, is_blinded=True)
+    page = opened()
+    page.click(".figure.audit button")
+    page.wait_for_selector("body.auditing")
+    page.keyboard.type("nn")
+    page.locator("#typed a").click()
+    page.wait_for_selector("body.adjudicating[data-ready]")
+    expect(page.locator("#cell-name")).to_have_text("Cell 1 of 1: its readers agree")
+    expect(page.locator("#done")).to_have_text("0 of 1")
+    expect(page.locator("#stands")).to_have_text("not decided yet")
+    page.keyboard.type("mm")
+    expect(page.locator("#done")).to_have_text("1 of 1")
+    saved(page)
+    page.goto(f"{served.address}/patients/P1")
+    page.wait_for_selector("body[data-ready]")
+    page.click(".figure.audit button")
+    page.wait_for_selector("body.auditing")
+    page.keyboard.type("mm")
+    saved(page)
+    assert cursor(page) == second
+    assert station.state("P1").audit_answers == {first: "M"}
