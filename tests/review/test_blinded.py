@@ -147,6 +147,31 @@ def test_a_blinded_reader_does_not_see_by_any_number_that_others_decide(
     assert far.status_code == 200
 
 
+def test_a_blinded_reader_hears_of_the_signature_and_of_nothing_in_it(
+    assigned: Callable[[str], Browser], station: Station
+) -> None:
+    readers = [assigned("ada"), assigned("bo")]
+    for reader in readers:
+        name_all(reader)
+        assert reader.decide("P1", {"kind": "full_review", "new": True}).status_code == 200
+    ada, dee = readers[0], assigned("dee")
+    comment = {"kind": "comment", "new": {"text": "Cellular", "about": "adequacy"}}
+    flags = [flag.flag for flag in station.cells.rows["P1"].flags]
+    answers = [{"kind": "flag_answered", "new": {"flag": flag, "answer": "seen"}} for flag in flags]
+    assert dee.decide("P1", comment, *answers).status_code == 200
+    address = "/api/patients/P1/cells"
+    before = ada.json(address)
+    base = dee.json(address)["sequence"]
+    assert dee.post("/api/patients/P1/sign", {"base": base}).status_code == 200, dee.get("/api/patients/P1/checklist").text
+    after = ada.json(address)
+    assert (before["is_locked"], after["is_locked"]) == (False, True)
+    assert after["sequence"] == before["sequence"] + 1, "the page takes a state whose number is another"
+    assert after["signatures"] == []
+    assert after == {**before, "is_locked": True, "sequence": after["sequence"]}
+    assert dee.post("/api/patients/P1/amend", {"reason": "A cell was missed"}).status_code == 200
+    assert ada.json(address) == {**before, "sequence": before["sequence"] + 2}
+
+
 def test_nobody_else_takes_part(assigned: Callable[[str], Browser], station: Station) -> None:
     cy, cell_id = assigned("cy"), station.patient("P1").frozen[0].cell_id
     assert [line["patient_id"] for line in cy.json("/api/worklist")] == ["P2"]

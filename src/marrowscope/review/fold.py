@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _EVERYBODYS: frozenset[Kind] = frozenset({"bind", "assign"})
 """Kinds that a reader sees who does not see the others' decisions."""
 
+_LOCKING: frozenset[Kind] = frozenset({"sign", "amend"})
+"""Kinds that end such a reader's work and let it go on."""
+
 
 def fold(patient_id: str, frozen: Iterable[FrozenCell], events: Iterable[Event]) -> PatientState:
     """Fold the events of a patient, in their order, over the cells of the run; those of other patients are skipped."""
@@ -57,7 +60,7 @@ class Folding:
         """Begin before any event. ``since`` is the event that bound the patient to the prediction of ``frozen``.
 
         Decisions before it were about the cells of an earlier prediction, and are left out. With ``only``, so are those
-        of every other reader: what a reader sees who must not see the others.
+        of every other reader: what a reader sees who must not see the others. A signature locks the patient there too.
         """
         self._since = since
         self._only = only
@@ -98,6 +101,10 @@ class Folding:
     def apply(self, event: Event) -> None:
         """Apply one event; one about a cell that is not there changes nothing, and is kept under ``misplaced``."""
         if event.patient_id != self._state.patient_id or event.sequence <= self._state.sequence:
+            return
+        if self._only is not None and event.kind in _LOCKING:  # that it is signed, and nothing of what was signed
+            n_own, is_locked = self._state.n_own + 1, event.kind == "sign"
+            self._state = replace(self._state, sequence=event.sequence, n_own=n_own, is_locked=is_locked)
             return
         if self._only is not None and not _is_shown(event, self._only):
             self._state = replace(self._state, sequence=event.sequence)
