@@ -102,12 +102,8 @@ class Folding:
         """Apply one event; one about a cell that is not there changes nothing, and is kept under ``misplaced``."""
         if event.patient_id != self._state.patient_id or event.sequence <= self._state.sequence:
             return
-        if self._only is not None and event.kind in _LOCKING:  # that it is signed, and nothing of what was signed
-            n_own, is_locked = self._state.n_own + 1, event.kind == "sign"
-            self._state = replace(self._state, sequence=event.sequence, n_own=n_own, is_locked=is_locked)
-            return
         if self._only is not None and not _is_shown(event, self._only):
-            self._state = replace(self._state, sequence=event.sequence)
+            self._pass_over(event)
             return
         n_own = self._state.n_own + int(event.kind != "assign")  # which may be about others
         self._state = replace(self._state, n_own=n_own)
@@ -134,6 +130,16 @@ class Folding:
         if withdraws_review(event, is_blinded=bool(self._readings)):
             more = {**more, **self._withdrawn_review(event)}
         self._state = replace(self._state, sequence=event.sequence, **more)
+
+    def _pass_over(self, event: Event) -> None:
+        """Take of an event that is not shown its number alone, and of a signature that the patient is locked."""
+        locks = event.kind in _LOCKING
+        self._state = replace(
+            self._state,
+            sequence=event.sequence,
+            n_own=self._state.n_own + int(locks),
+            is_locked=event.kind == "sign" if locks else self._state.is_locked,
+        )
 
     def _count_decided(self, event: Event) -> None:
         """Note who decided about which cells, and when; what was taken back is no decision."""
@@ -219,7 +225,12 @@ def settles(event: Event) -> bool:
 
 
 def _is_shown(event: Event, reader: str) -> bool:
-    """Whether a blinded reader sees an event: his or her own, also where it was carried to another prediction."""
+    """Whether a blinded reader sees an event: his or her own, also where it was carried to another prediction.
+
+    What a signature states is hidden, whoever signed: it is about all readers' decisions.
+    """
+    if event.kind in _LOCKING:
+        return False
     if event.kind in {"carried", "not_carried"}:
         value = event.new if event.kind == "carried" else event.old
         return bool(value.get("decided_by") == reader)

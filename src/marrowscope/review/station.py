@@ -31,6 +31,7 @@ from marrowscope.review.kept_comparisons import KeptComparisons
 from marrowscope.review.live_estimate import audit_view, drawn_audit, looks_left, n_to_draw
 from marrowscope.review.patient_state import Signature
 from marrowscope.review.progress import Progress
+from marrowscope.review.run_bundle import refuse_other_bundles
 from marrowscope.review.run_cells import TwoRunsError
 from marrowscope.review.sessions import token_hash
 from marrowscope.review.sign import Chart, NotReadyError, checklist, signed_value
@@ -94,8 +95,13 @@ class Station:
         runs_root: Path | None = None,
         single_sign_on: SingleSignOn | None = None,
         reads_only: bool = False,
+        bundles: Sequence[Path] = (),
     ) -> None:
-        """Bind the log to the runs; see ``binding``. With ``reads_only``, refuse runs that it is not bound to."""
+        """Bind the log to the runs; see ``binding``. With ``reads_only``, refuse runs that it is not bound to.
+
+        ``bundles`` predicted runs, and were moved since; BundleError for one that predicted none of them.
+        """
+        refuse_other_bundles(bundles, [run.manifest for run in cells.runs])
         self.cells = cells
         self.store = store
         self.lone_reader = lone_reader
@@ -103,7 +109,7 @@ class Station:
         self.single_sign_on = single_sign_on
         self.images = CellImages(images_root)
         self.tiles = SlideTiles(self.images.pixels)
-        self.finders = ClickFinders()
+        self.finders = ClickFinders(bundles)
         self.vocabulary = load_vocabulary()
         self.progress = Progress(store)
         self.comparisons = KeptComparisons()
