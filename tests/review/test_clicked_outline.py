@@ -19,6 +19,7 @@ from marrowscope.errors import BundleError
 from marrowscope.imaging import sha256_file
 from marrowscope.predict import PredictConfig, predict
 from marrowscope.review.clicked_outline import ClickFinders
+from marrowscope.review.events import Draft
 from marrowscope.review.export_cohort import export_review
 from marrowscope.review.run_bundle import find_run_bundle, named_bundle, refuse_other_bundles
 from marrowscope.runs.manifest import read_manifest
@@ -126,6 +127,13 @@ def test_a_click_beyond_the_field_is_refused(reviewed: Reviewed) -> None:
     response = reviewed.browser.post(f"/api/patients/{PATIENT}/outline", body)
     assert response.status_code == 400
     assert "beyond" in response.json()["error"]
+
+
+def test_a_click_on_a_signed_patient_asks_nobody(station: Station, browser: Browser) -> None:
+    station.store.append([Draft("Ada", "P1", "sign", None, None, {"version": 1})])
+    body = {"field_id": "P1/field_0", "x": 60.0, "y": 60.0}
+    response = browser.post("/api/patients/P1/outline", body)
+    assert (response.status_code, "P1' is signed" in response.json()["error"]) == (409, True)
 
 
 def test_a_click_without_the_runs_bundle_says_so(browser: Browser) -> None:

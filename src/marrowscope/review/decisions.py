@@ -7,6 +7,7 @@ prediction, and trained from, without the run it was made on.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from marrowscope.vocabulary import Vocabulary
 
 _LONGEST_TEXT = 4000
+UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e\x80-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that neither a string of FHIR nor a message of HL7 may have: control characters, halves of pairs."""
 _MOST_POINTS = 2000
 _LEAST_POINTS = 3
 _LEAST_PARTS = 2
@@ -340,6 +343,8 @@ def _field(subject: Subject, value: Mapping[str, Any]) -> ShownField:
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str) or not value.strip():
         _refuse(f"no {name}", "some text")
+    if UNPRINTABLE.search(value):
+        _refuse(f"{name} that no document can hold", "text without control characters")
     if len(value) > _LONGEST_TEXT:
         _refuse(f"{name} of {count_of(len(value), 'character')}", f"at most {_LONGEST_TEXT}")
     return value

@@ -23,7 +23,7 @@ from marrowscope.review.audit import FEWEST_DRAWN
 from marrowscope.review.binding import bind_runs, read_bindings, refuse_unbound
 from marrowscope.review.cell_images import CellImages
 from marrowscope.review.clicked_outline import ClickedOutline, ClickFinders
-from marrowscope.review.decisions import Subject, draft_of
+from marrowscope.review.decisions import UNPRINTABLE, Subject, draft_of
 from marrowscope.review.disputes import DisputeCounts, count_disputes
 from marrowscope.review.events import SETTLING, Draft
 from marrowscope.review.fold import Folding, foreseen
@@ -218,8 +218,10 @@ class Station:
     ) -> ClickedOutline:
         """Return the segmenter's contour at a place of a field; ``state`` tells which cells are there already.
 
-        ReviewError for a place outside the field.
+        ReviewError for a place outside the field, LockedError for a signed patient, which takes no cell.
         """
+        if state.is_locked:
+            raise LockedError(locked_sentence(patient_id))
         field = self.field(patient_id, field_id)
         if not all(0 <= value <= size for value, size in zip(point_xy, (field.width_px, field.height_px), strict=True)):
             message = f"field {field_id!r}: found a click beyond it, expected one inside"
@@ -419,6 +421,12 @@ class Station:
             raise ReviewError(message)
         if not reason.strip():
             message = f"patient {patient_id!r}: found no reason for the amendment, expected a sentence"
+            raise ReviewError(message)
+        if UNPRINTABLE.search(reason):
+            message = (
+                f"patient {patient_id!r}: found a reason that no document can hold, expected one without control "
+                "characters"
+            )
             raise ReviewError(message)
         draft = Draft(reader, patient_id, "amend", None, state.signatures[-1].head_hash, {"reason": reason.strip()})
         return self.store.append([draft], alone_after=state.sequence, bound=self._bound(patient_id))

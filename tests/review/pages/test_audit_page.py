@@ -151,6 +151,9 @@ def test_an_answer_that_needs_an_adjudication_leads_there_and_the_audit_goes_bac
     expect(page.locator(".tile.cursor")).to_have_attribute("data-cell", first)
     link = page.locator("#typed a")
     expect(link).to_have_text("Adjudication")
+    box = link.bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= 1280, "the end of a long sentence is in sight as well"
     link.click()
     page.wait_for_url("**/patients/P1/adjudicate?cell=*")
     page.wait_for_selector("body[data-ready]")

@@ -513,8 +513,8 @@ export class FieldView extends EventTarget {
     let answer = { found: "no_answer" };
     try {
       answer = await send(`${this.desk.address}/outline`, { field_id: fieldId, x: point.x, y: point.y });
-    } catch {
-      // the station is not reached, or refuses: a decision that follows says why
+    } catch (error) { // with no status, or one of 5xx, the station does not answer
+      if (error.status < 500) answer = { found: "refused", why: error.message };
     }
     const isAdded = isAwaited() && this.#answered(point, answer);
     if (this.held !== held) return;
@@ -523,7 +523,11 @@ export class FieldView extends EventTarget {
   }
 
   /** Take what the segmenter found; whether it is a cell now. */
-  #answered(point, { found, contour_xy: contour }) {
+  #answered(point, { found, why, contour_xy: contour }) {
+    if (found === "refused") {
+      this.tell("review.refused", { why });
+      return false;
+    }
     if (found === "cell") return this.#add(contour, "segmenter");
     const refused = (this.shapes?.refused ?? []).filter((shape) => contains(shape.contour_xy, point.x, point.y)).sort((a, b) => area(a.contour_xy) - area(b.contour_xy))[0];
     if (refused) return this.#add(refused.contour_xy, "segmenter", ["no_model", "no_picture"].includes(found) ? `review.added_${found}` : "review.added");

@@ -99,7 +99,7 @@ async function likeCurrent() {
     side.like.hidden = false;
   } catch (error) {
     tell(error.message);
-    side.view.order = side.order.value = "least";
+    side.view.order = side.order.value = side.first;
   }
 }
 
@@ -276,7 +276,7 @@ const commands = {
   Enter: confirm, Escape: () => { if (!hotkeys.clear()) (inField ? fieldView.escape() : audit.isOn ? audit.end() : gallery.one()); panel.typing(); },
 };
 const galleryCommands = {
-  s: async () => { side.order.value = side.view.order = side.view.order === "similar" ? "least" : "similar"; side.choose(side.view.order); },
+  s: async () => { side.order.value = side.view.order = side.view.order === "similar" ? side.first : "similar"; side.choose(side.view.order); },
   o: () => sort({ keep: false }), "+": () => gallery.resize(1), "=": () => gallery.resize(1), "-": () => gallery.resize(-1), " ": () => gallery.toggle(),
 };
 
