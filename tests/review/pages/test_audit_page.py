@@ -78,6 +78,16 @@ def test_too_few_cells_for_an_audit_are_offered_as_a_full_review(opened: Callabl
     page.wait_for_selector("body[data-ready]")
     expect(page.locator(".figure.audit")).to_contain_text("fewer than 50 cells left: name them all")
     expect(page.locator(".figure.audit button")).to_be_hidden()
+    seen = served.station.store.head().sequence
+    served.station.decide("P1", "Ada", [Decision("relabel", name, "N5") for name in names[-49:]], seen)
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    page.set_viewport_size({"width": 900, "height": 800})  # with 148 cells it is out of sight at 1280
+    done = page.locator(".figure.full button")
+    expect(done).to_be_visible()
+    box = done.bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= 900, "what ends the review is in sight, and not to be scrolled to"
 
 
 def test_the_strip_shows_no_count_of_the_machine_out_of_depth(
