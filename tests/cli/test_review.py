@@ -159,6 +159,7 @@ def test_a_review_that_is_not_there_is_said_in_one_sentence(
     [
         (("--public-url", "http://review.example.org"), "passwords travel over HTTPS only"),
         (("--db", "reviews/first"), "found 'reviews/first', expected the address of a database"),
+        (("--bundle", "demo"), "demo: found no bundle that predicted a run here, expected"),
         (("--db", "mysql://x/y"), "found a database of mysql, expected a SQLite file or postgresql+psycopg"),
         (("--db", "postgresql+psycopg://postgres@127.0.0.1:1/none"), "check that it can be reached"),
     ],

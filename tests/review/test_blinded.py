@@ -147,6 +147,31 @@ def test_a_blinded_reader_does_not_see_by_any_number_that_others_decide(
     assert far.status_code == 200
 
 
+def test_a_blinded_reader_hears_of_the_signature_and_of_nothing_in_it(
+    assigned: Callable[[str], Browser], station: Station
+) -> None:
+    readers = [assigned("ada"), assigned("bo")]
+    for reader in readers:
+        name_all(reader)
+        assert reader.decide("P1", {"kind": "full_review", "new": True}).status_code == 200
+    ada, dee = readers[0], assigned("dee")
+    comment = {"kind": "comment", "new": {"text": "Cellular", "about": "adequacy"}}
+    flags = [flag.flag for flag in station.cells.rows["P1"].flags]
+    answers = [{"kind": "flag_answered", "new": {"flag": flag, "answer": "seen"}} for flag in flags]
+    assert dee.decide("P1", comment, *answers).status_code == 200
+    address = "/api/patients/P1/cells"
+    before = ada.json(address)
+    base = dee.json(address)["sequence"]
+    assert dee.post("/api/patients/P1/sign", {"base": base}).status_code == 200
+    after = ada.json(address)
+    assert (before["is_locked"], after["is_locked"]) == (False, True)
+    assert after["sequence"] == before["sequence"] + 1, "the page takes a state whose number is another"
+    assert after["signatures"] == []
+    assert after == {**before, "is_locked": True, "sequence": after["sequence"]}
+    assert dee.post("/api/patients/P1/amend", {"reason": "A cell was missed"}).status_code == 200
+    assert ada.json(address) == {**before, "sequence": before["sequence"] + 2}
+
+
 def test_nobody_else_takes_part(assigned: Callable[[str], Browser], station: Station) -> None:
     cy, cell_id = assigned("cy"), station.patient("P1").frozen[0].cell_id
     assert [line["patient_id"] for line in cy.json("/api/worklist")] == ["P2"]
@@ -536,11 +561,33 @@ def test_an_audit_answer_about_what_blinded_readers_named_needs_an_adjudication_
     refused = dee.decide("P1", answer)
     assert (refused.status_code, "'adjudicate', by a signer" in refused.json()["error"]) == (400, True)
     assert dee.decide("P1", adjudicate(second, "L")).status_code == 400, "nobody named it: it is answered"
+    listed = {item["cell_id"]: item["agreed"] for item in dee.json("/api/patients/P1/disputes")["cells"]}
+    assert listed == {first: True, third: False}, "what the audit asks for next stands there, named alike or not"
     assert dee.decide("P1", adjudicate(first, "L")).status_code == 200
     assert dee.decide("P1", answer, {**answer, "cell_id": second}).status_code == 200
     state = station.state("P1")
     assert (state.cells[first].code, state.audit_answers) == ("L", {first: "L", second: "L"})
     assert state.disputed == {third}
+
+
+def test_a_signer_decides_otherwise_than_readers_who_agree(
+    assigned: Callable[[str], Browser], station: Station
+) -> None:
+    cell_id, other = (cell.cell_id for cell in station.patient("P1").frozen[:2])
+    for name in ("ada", "bo"):
+        assert assigned(name).decide("P1", relabel(cell_id, "M"), relabel(other, "N")).status_code == 200
+    dee = assigned("dee")
+    assert dee.decide("P1", relabel(cell_id, "L")).json()["adjudicate"] is True
+    address = "/api/patients/P1/disputes"
+    assert dee.json(address)["cells"] == []
+    (item,) = dee.json(f"{address}?cell={cell_id}&cell=unknown")["cells"]
+    assert (item["cell_id"], item["agreed"], {said["code"] for said in item["answers"]}) == (cell_id, True, {"M"})
+    assert dee.json("/api/disputes") == {"P1": {"disputed": 0, "settled": 0}}
+    assert dee.decide("P1", adjudicate(cell_id, "L")).status_code == 200
+    (item,) = dee.json(address)["cells"]
+    assert (item["settled"], item["agreed"]) == (True, False)
+    assert station.state("P1").cells[cell_id].code == "L"
+    assert dee.get(f"{address}?{'cell=x&' * 201}").status_code == 400
 
 
 def test_who_saw_the_calls_or_drew_an_audit_is_given_no_patient_to_read_blinded(

@@ -140,16 +140,16 @@ def test_a_name_with_markup_is_text_on_the_page(browser: Browser, station: Stati
 def test_an_error_says_nothing_of_the_inside(browser: Browser, station: Station) -> None:
     events = [{"kind": "relabel", "cell_id": "c", "new": "N"}]
     bodies: list[tuple[dict[str, Any], str]] = [
-        ({"base": "x", "events": events}, "a base that does not fit"),
-        ({"base": 10**30, "events": events}, "a base that does not fit"),
-        ({"base": 0}, "no events"),
-        ({"base": 0, "events": [{"cell_id": "c"}]}, "no events 0 kind"),
-        ({"base": 0, "events": events, "more": 1}, "a more that nobody asks for"),
+        ({"base": "x", "events": events}, "'base' of the request does not fit"),
+        ({"base": 10**30, "events": events}, "'base' of the request does not fit"),
+        ({"base": 0}, "the request has no events"),
+        ({"base": 0, "events": [{"cell_id": "c"}]}, "the request has no events 0 kind"),
+        ({"base": 0, "events": events, "more": 1}, "the request has 'more', which nobody asks for"),
     ]
     for body, found in bodies:
         answer = browser.post("/api/patients/P1/events", body)
         expected = "expected what this station's pages send; load the page again"
-        assert (answer.status_code, answer.json()) == (400, {"error": f"found {found} in the request, {expected}"})
+        assert (answer.status_code, answer.json()) == (400, {"error": f"{found}, {expected}"})
     for text in ("[]", "no JSON", ""):
         headers = {"X-CSRF-Token": browser.csrf, "Content-Type": "application/json"}
         answer = browser.client.post("/api/patients/P1/events", content=text, headers=headers)

@@ -16,10 +16,12 @@ from marrowscope import geometry
 from marrowscope.bundle import load_bundle
 from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.errors import BundleError
+from marrowscope.imaging import sha256_file
 from marrowscope.predict import PredictConfig, predict
 from marrowscope.review.clicked_outline import ClickFinders
+from marrowscope.review.events import Draft
 from marrowscope.review.export_cohort import export_review
-from marrowscope.review.run_bundle import find_run_bundle, named_bundle
+from marrowscope.review.run_bundle import find_run_bundle, named_bundle, refuse_other_bundles
 from marrowscope.runs.manifest import read_manifest
 from marrowscope.simulate import SimulationConfig, simulate_cohort
 from tests.review.stations import Browser, enter, open_station
@@ -127,6 +129,13 @@ def test_a_click_beyond_the_field_is_refused(reviewed: Reviewed) -> None:
     assert "beyond" in response.json()["error"]
 
 
+def test_a_click_on_a_signed_patient_asks_nobody(station: Station, browser: Browser) -> None:
+    station.store.append([Draft("Ada", "P1", "sign", None, None, {"version": 1})])
+    body = {"field_id": "P1/field_0", "x": 60.0, "y": 60.0}
+    response = browser.post("/api/patients/P1/outline", body)
+    assert (response.status_code, "P1' is signed" in response.json()["error"]) == (409, True)
+
+
 def test_a_click_without_the_runs_bundle_says_so(browser: Browser) -> None:
     body = {"field_id": "P1/field_0", "x": 60.0, "y": 60.0}
     response = browser.post("/api/patients/P1/outline", body)
@@ -153,6 +162,24 @@ def test_a_bundle_is_found_by_the_name_of_the_command_and_its_hash(run: Path, tm
     other = stated.model_copy(update={"bundle": manifest.bundle.model_copy(update={"sha256": "ab" * 32})})
     with pytest.raises(BundleError, match=r"found no bundle .* with hash abababababab in .*own and the shipped"):
         find_run_bundle(other)
+
+
+def test_a_bundle_that_was_moved_is_found_where_somebody_says(run: Path, tmp_path: Path) -> None:
+    own, moved = tmp_path / "own", tmp_path / "moved"
+    shutil.copytree(demonstration_bundle(), moved)
+    with (moved / "bundle.toml").open("a") as file:
+        file.write("\n# not a shipped one\n")
+    manifest = read_manifest(run)
+    predicted_by = manifest.bundle.model_copy(update={"sha256": sha256_file(moved / "bundle.toml")})
+    manifest = manifest.model_copy(update={"command": ("predict", "-b", str(own)), "bundle": predicted_by})
+    field = np.zeros((64, 64, 3), dtype=np.uint8)
+    assert ClickFinders().outline(manifest, field, 0.15, (30, 30), []).found == "no_model"
+    assert ClickFinders([moved]).outline(manifest, field, 0.15, (30, 30), []).found == "none"
+
+    refuse_other_bundles([moved], [manifest, read_manifest(run)])
+    for other in (own, demonstration_bundle()):
+        with pytest.raises(BundleError, match=r"that predicted a run here, expected .*; name its folder"):
+            refuse_other_bundles([moved, other], [manifest])
 
 
 def test_a_changed_graph_is_not_opened(run: Path, tmp_path: Path) -> None:

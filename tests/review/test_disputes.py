@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from marrowscope.review.consensus import NO_NAME, NOT_A_CELL, NOT_DRAWN
-from marrowscope.review.disputes import UNREAD, disputes, letters
+from marrowscope.review.disputes import UNREAD, DisputeCounts, count_disputes, disputes, letters
 from marrowscope.review.patient_state import PatientState, ReviewedCell
 
 READERS = ("ada", "bo", "cy")
@@ -61,3 +61,9 @@ def test_each_kind_of_answer_is_a_code_or_a_word() -> None:
     assert answers("c2") == [("N", None), (None, "split"), ("N1", None)]
     assert answers("c3") == [(None, "not_drawn"), (None, "no_name"), (None, "merge")]
     assert disputes(PatientState("P1", 0, cells)) == []
+
+    asked = {item.cell.cell_id: item for item in disputes(state, ("c4", "unknown"))}
+    assert list(asked) == ["c1", "c2", "c4", "c5", "c3"]
+    assert [item.is_agreed for item in asked.values()] == [False, False, True, False, False]
+    assert {answer.code for answer in asked["c4"].answers} == {"R"}
+    assert count_disputes(state) == DisputeCounts(3, 1, frozenset(READERS))

@@ -152,6 +152,20 @@ def test_nobody_signs_what_changed_since_it_was_seen(browser: Browser, station: 
     assert sign(browser).status_code == 200
 
 
+@pytest.mark.parametrize("character", ["\x00", "\x0b", "\x1b", "\x7f", "\ufffe"])
+def test_a_character_that_no_document_can_hold_is_refused(browser: Browser, station: Station, character: str) -> None:
+    make_ready(browser, station)
+    text = f"Cellular{character}marrow"
+    said = [
+        browser.decide("P1", {"kind": "comment", "new": {"text": text, "about": "adequacy"}}),
+        browser.decide("P1", {"kind": "comment", "new": {"text": "Cellular\tmarrow,\r\n\u9aa8\u9ad3 \U0001f9b4"}}),
+    ]
+    sign(browser)
+    said += [amend(browser, text), amend(browser)]
+    assert [answer.status_code for answer in said] == [400, 200, 400, 200]
+    assert all("that no document can hold, expected" in answer.json()["error"] for answer in said[::2])
+
+
 def test_an_amendment_needs_a_reason_and_keeps_the_signed_version(browser: Browser, station: Station) -> None:
     make_ready(browser, station)
     assert amend(browser).status_code == 400, "nothing is signed yet"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
 import marrowscope.review
 from marrowscope.report.strings import load_strings
+from marrowscope.review.accounts import ROLES, Permission
+from marrowscope.review.events import KINDS
 from marrowscope.review.spoken_refusals import PREFIX, recognized, refusal
 from tests.review.stations import READER
 
@@ -108,6 +111,44 @@ def test_values_and_counts_stand_in_the_translation() -> None:
     assert "只有 12 个未命名的细胞" in translated
     assert "至少需要 50 个" in translated
     assert refusal("what nobody translated", "zh") == "what nobody translated"
+
+
+REMOVED = (
+    "found cell 'c1', which is removed (delete), expected a cell that is there; restore it first; nothing was recorded"
+)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "words"),
+    [
+        ("dee (auditor, reader) may not do this: it needs the permission to decide", ("审计者、阅片者", "判定细胞")),
+        (
+            "bo recorded something about this patient meanwhile (audit_drawn); look at it, then try again",
+            ("抽取随机抽查",),
+        ),
+        (REMOVED, ("c1", "已删除")),
+        ("found no answer, expected some text; nothing was recorded", ("没有填写答复",)),
+    ],
+)
+def test_keys_in_a_refusal_come_as_words(sentence: str, words: tuple[str, ...]) -> None:
+    translated = refusal(sentence, "zh")
+    assert all(word in translated for word in words), translated
+    assert not {"auditor", "decide", "audit_drawn", "delete", "answer"} & set(re.findall(r"[a-z_]+", translated))
+
+
+def test_every_key_that_a_refusal_can_hold_has_words() -> None:
+    texts = load_strings("zh").texts
+    needed = [f"review.kind_of.{kind}" for kind in KINDS] + [f"review.role.{role}" for role in ROLES]
+    needed += [f"refused.permission.{permission}" for permission in get_args(Permission)]
+    needed += [f"review.removed.{kind}" for kind in ("not_a_cell", "delete", "split", "merge")]
+    assert [key for key in needed if key not in texts] == []
+
+
+def test_no_page_of_the_station_puts_a_number_that_may_be_one_before_a_plural() -> None:
+    never_one = {"review.n_chosen", "review.told.codes", "review.audit.few", "review.audit.look_done"}
+    plural = re.compile(r"(?<!of )\{(?:n|x|fewest)\} [a-z]+s\b")
+    texts = {key: text for key, text in load_strings("en").texts.items() if key.startswith("review.")}
+    assert {key for key, text in texts.items() if plural.search(text)} == never_one
 
 
 def test_a_chinese_page_is_refused_in_chinese(browser: Browser) -> None:

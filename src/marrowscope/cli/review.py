@@ -69,6 +69,15 @@ def start(
             show_default="as predicted", help="Folder with the images, if they have moved since the prediction."
         ),
     ] = None,
+    bundle: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--bundle",
+            "-b",
+            show_default="as predicted",
+            help="Model bundle of a run, if it has moved since the prediction; repeat for runs of several.",
+        ),
+    ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address and open no browser.")] = False,
     db: Annotated[
         str | None,
@@ -137,7 +146,13 @@ def start(
     with (
         held,
         open_station(
-            db or folder, runs, lone_reader=lone, images_root=images_from, runs_root=runs_root, single_sign_on=sign_on
+            db or folder,
+            runs,
+            lone_reader=lone,
+            images_root=images_from,
+            runs_root=runs_root,
+            single_sign_on=sign_on,
+            bundles=bundle or (),
         ) as station,
     ):
         _tell_rebound(station)

@@ -5,7 +5,7 @@ quality rules where they lie in the field; take the best one that holds the clic
 score are looked at too: that a reader clicks there is evidence that a prediction does not have.
 
 A run's segmenter is opened by the first click and stays in memory. Routes call this in threads of their own, one
-click at a time for each bundle, so that no other request waits.
+click at a time for each bundle, so that no other request waits, and no click on a run of another bundle.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from marrowscope.segment.letterbox import letterbox
 from marrowscope.segment.segmenter import Segmenter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from marrowscope.cells.quality import QualityRules
     from marrowscope.networks import Network
@@ -68,9 +69,12 @@ class ClickedOutline:
 class ClickFinders:
     """The segmenters of a station's runs, each opened when it is first asked for; usable from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, moved: Sequence[Path] = ()) -> None:
+        """Begin with none opened; ``moved`` are bundles that are not where the runs' commands name them."""
+        self._moved = tuple(moved)
         self._opened: dict[str, ClickFinder] = {}
         self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
 
     def outline(
         self,
@@ -81,21 +85,24 @@ class ClickFinders:
         known: Iterable[ContourArray],
     ) -> ClickedOutline:
         """Return the contour at ``point_xy`` of a field; ``known`` are the outlines of the cells that it has."""
+        sha256 = manifest.bundle.sha256
         with self._lock:
+            lock = self._locks.setdefault(sha256, threading.Lock())
+        with lock:
             try:
-                finder = self._opened.get(manifest.bundle.sha256) or open_finder(manifest)
+                finder = self._opened.get(sha256) or open_finder(manifest, self._moved)
             except MarrowscopeError:
                 return ClickedOutline("no_model")
-            self._opened[manifest.bundle.sha256] = finder
+            self._opened[sha256] = finder
             return outline_at(field_hwc, um_per_px, point_xy, known, finder)
 
 
-def open_finder(manifest: Manifest) -> ClickFinder:
+def open_finder(manifest: Manifest, moved: Sequence[Path] = ()) -> ClickFinder:
     """Open the segmenter of a run, in the precision and runtime of its prediction where they are here.
 
-    Raises BundleError, or whatever else of ours says why it cannot be opened.
+    ``moved`` are bundles to look at first. Raises BundleError, or whatever else of ours says why it cannot be opened.
     """
-    bundle = find_run_bundle(manifest)
+    bundle = find_run_bundle(manifest, moved)
     wanted = manifest.backend if manifest.backend in available_backends() else "auto"
     backend = choose_backend(wanted, "auto")
     here = capabilities(backend, "auto")

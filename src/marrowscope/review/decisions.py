@@ -2,11 +2,14 @@
 
 The first decision about a cell also records its contour and its image, so that the log can be carried to another
 prediction, and trained from, without the run it was made on.
+
+Longer than 400 lines: it has one check for each kind of decision, a few lines each, and what they share.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from marrowscope.vocabulary import Vocabulary
 
 _LONGEST_TEXT = 4000
+UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e\x80-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that neither a string of FHIR nor a message of HL7 may have: control characters, halves of pairs."""
 _MOST_POINTS = 2000
 _LEAST_POINTS = 3
 _LEAST_PARTS = 2
@@ -339,7 +344,9 @@ def _field(subject: Subject, value: Mapping[str, Any]) -> ShownField:
 
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        _refuse(f"{name} {value!r}", "some text")
+        _refuse(f"no {name}", "some text")
+    if UNPRINTABLE.search(value):
+        _refuse(f"{name} that no document can hold", "text without control characters")
     if len(value) > _LONGEST_TEXT:
         _refuse(f"{name} of {count_of(len(value), 'character')}", f"at most {_LONGEST_TEXT}")
     return value
@@ -349,12 +356,11 @@ def _contour(value: object, field: ShownField) -> ContourArray:
     """Read x0, y0, x1, y1, ... of a drawn outline: simple, of some points, and inside its field."""
     numbers = value if isinstance(value, list) else []
     are_numbers = all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
-    if not are_numbers or len(numbers) % 2 or not _LEAST_POINTS <= len(numbers) // 2 <= _MOST_POINTS:
+    if not are_numbers:
+        _refuse("an outline with something that is no number", f"x and y of {_LEAST_POINTS} to {_MOST_POINTS} points")
+    if len(numbers) % 2 or not _LEAST_POINTS <= len(numbers) // 2 <= _MOST_POINTS:
         _refuse(
-            f"an outline of {count_of(len(numbers), 'number')}"
-            if are_numbers
-            else "an outline with something that is no number",
-            f"x and y of {_LEAST_POINTS} to {_MOST_POINTS} points",
+            f"an outline of {count_of(len(numbers), 'number')}", f"x and y of {_LEAST_POINTS} to {_MOST_POINTS} points"
         )
     if any(abs(number) > _FARTHEST_PX for number in numbers):  # also whole numbers that no float holds
         _refuse("an outline beyond its field", f"points inside {field.width_px} x {field.height_px} px")

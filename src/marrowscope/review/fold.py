@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _EVERYBODYS: frozenset[Kind] = frozenset({"bind", "assign"})
 """Kinds that a reader sees who does not see the others' decisions."""
 
+_LOCKING: frozenset[Kind] = frozenset({"sign", "amend"})
+"""Kinds that end such a reader's work and let it go on."""
+
 
 def fold(patient_id: str, frozen: Iterable[FrozenCell], events: Iterable[Event]) -> PatientState:
     """Fold the events of a patient, in their order, over the cells of the run; those of other patients are skipped."""
@@ -57,7 +60,7 @@ class Folding:
         """Begin before any event. ``since`` is the event that bound the patient to the prediction of ``frozen``.
 
         Decisions before it were about the cells of an earlier prediction, and are left out. With ``only``, so are those
-        of every other reader: what a reader sees who must not see the others.
+        of every other reader: what a reader sees who must not see the others. A signature locks the patient there too.
         """
         self._since = since
         self._only = only
@@ -100,7 +103,7 @@ class Folding:
         if event.patient_id != self._state.patient_id or event.sequence <= self._state.sequence:
             return
         if self._only is not None and not _is_shown(event, self._only):
-            self._state = replace(self._state, sequence=event.sequence)
+            self._pass_over(event)
             return
         n_own = self._state.n_own + int(event.kind != "assign")  # which may be about others
         self._state = replace(self._state, n_own=n_own)
@@ -127,6 +130,16 @@ class Folding:
         if withdraws_review(event, is_blinded=bool(self._readings)):
             more = {**more, **self._withdrawn_review(event)}
         self._state = replace(self._state, sequence=event.sequence, **more)
+
+    def _pass_over(self, event: Event) -> None:
+        """Take of an event that is not shown its number alone, and of a signature that the patient is locked."""
+        locks = event.kind in _LOCKING
+        self._state = replace(
+            self._state,
+            sequence=event.sequence,
+            n_own=self._state.n_own + int(locks),
+            is_locked=event.kind == "sign" if locks else self._state.is_locked,
+        )
 
     def _count_decided(self, event: Event) -> None:
         """Note who decided about which cells, and when; what was taken back is no decision."""
@@ -212,7 +225,12 @@ def settles(event: Event) -> bool:
 
 
 def _is_shown(event: Event, reader: str) -> bool:
-    """Whether a blinded reader sees an event: his or her own, also where it was carried to another prediction."""
+    """Whether a blinded reader sees an event: his or her own, also where it was carried to another prediction.
+
+    What a signature states is hidden, whoever signed: it is about all readers' decisions.
+    """
+    if event.kind in _LOCKING:
+        return False
     if event.kind in {"carried", "not_carried"}:
         value = event.new if event.kind == "carried" else event.old
         return bool(value.get("decided_by") == reader)

@@ -147,7 +147,7 @@ class PatientState:
     misplaced: tuple[Event, ...] = ()
     """Events about cells that this prediction does not have: a station recorded them that still had another one."""
     n_own: int = 0
-    """Events that this fold took in: of a reading of one reader it tells nothing of what others record."""
+    """Events that this fold took in: of a reading of one reader it tells nothing of what others decide."""
     not_carried: tuple[Event, ...] = ()
     left_behind: tuple[LeftBehind, ...] = ()
     """What was about the cells of earlier predictions: audits, full reviews, checked fields, answers to flags."""

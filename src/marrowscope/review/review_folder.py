@@ -43,10 +43,12 @@ def open_station(
     runs_root: Path | None = None,
     reads_only: bool = False,
     single_sign_on: SingleSignOn | None = None,
+    bundles: Sequence[Path] = (),
 ) -> Iterator[Station]:
     """Open the station over ``runs`` whose review is kept at ``place``, which is made where there is none.
 
-    With ``reads_only`` nothing is made or recorded: ReviewError for no review, or one of another prediction.
+    ``bundles`` predicted ``runs`` and were moved since. With ``reads_only`` nothing is made or recorded: ReviewError
+    for no review, or one of another prediction.
     """
     cells = RunCells(runs)
     with open_store(place, reads_only=reads_only, makes=not reads_only) as store:
@@ -58,6 +60,7 @@ def open_station(
             runs_root=runs_root,
             single_sign_on=single_sign_on,
             reads_only=reads_only,
+            bundles=bundles,
         )
         try:
             yield station

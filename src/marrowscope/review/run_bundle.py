@@ -1,4 +1,4 @@
-"""The bundle that predicted a run, found again: by the name that the run's command states, and by its hash."""
+"""The bundle that predicted a run, found again by its hash: where somebody says, or where the run's command does."""
 
 from __future__ import annotations
 
@@ -31,20 +31,15 @@ def named_bundle(command: Sequence[str]) -> Path | None:
     return None
 
 
-def find_run_bundle(manifest: Manifest) -> Bundle:
-    """Load the bundle whose hash ``manifest`` states: the one that its command names, else a shipped one.
+def find_run_bundle(manifest: Manifest, moved: Sequence[Path] = ()) -> Bundle:
+    """Load the bundle whose hash ``manifest`` states: one of ``moved``, the one its command names, or a shipped one.
 
     Each graph of it is hashed when it is opened. Raises BundleError where none of that hash is found: its folder was
     moved, or holds another bundle now.
     """
     named = named_bundle(manifest.command)
-    for given in (named, *_SHIPPED) if named is not None else _SHIPPED:
-        try:
-            folder = bundle_path(given)
-        except BundleError:  # a build without this one
-            continue
-        spec = folder / SPEC_NAME
-        if spec.is_file() and sha256_file(spec) == manifest.bundle.sha256:
+    for given in (*moved, *([] if named is None else [named]), *_SHIPPED):
+        if (folder := _folder_of(given, manifest.bundle.sha256)) is not None:
             return load_bundle(folder, verify=False, with_rates=False)
     place = "the shipped bundles" if named is None else f"{named} and the shipped bundles"
     message = (
@@ -52,3 +47,22 @@ def find_run_bundle(manifest: Manifest) -> Bundle:
         "that predicted the run"
     )
     raise BundleError(message)
+
+
+def refuse_other_bundles(moved: Sequence[Path], manifests: Sequence[Manifest]) -> None:
+    """Raise BundleError for one of ``moved`` that predicted none of the runs: a click would never ask it."""
+    for given in moved:
+        if all(_folder_of(given, manifest.bundle.sha256) is None for manifest in manifests):
+            wanted = ", ".join(dict.fromkeys(f"{item.bundle.label} ({item.bundle.sha256[:12]})" for item in manifests))
+            message = f"{given}: found no bundle that predicted a run here, expected {wanted}; name its folder"
+            raise BundleError(message)
+
+
+def _folder_of(given: Path, sha256: str) -> Path | None:
+    """Return the folder of the bundle that ``given`` names, where its description has that hash."""
+    try:
+        folder = bundle_path(given)
+    except BundleError:  # a build without this one
+        return None
+    spec = folder / SPEC_NAME
+    return folder if spec.is_file() and sha256_file(spec) == sha256 else None

@@ -229,11 +229,18 @@ def _not_valid(request: Request, error: Exception) -> Response:
         return _said(
             request, 400, "found a request that is no JSON object of this address, expected one; load the page again"
         )
-    found = {"missing": f"no {where}", "extra_forbidden": f"a {where} that nobody asks for"}
-    sentence = found.get(fault["type"], f"a {where} that does not fit")
-    return _said(
-        request, 400, f"found {sentence} in the request, expected what this station's pages send; load the page again"
-    )
+    if fault["type"] == "missing":
+        sentence = f"the request has no {where}, expected what this station's pages send; load the page again"
+    elif fault["type"] == "extra_forbidden":
+        sentence = (
+            f"the request has {where!r}, which nobody asks for, expected what this station's pages send; load the page "
+            "again"
+        )
+    else:
+        sentence = (
+            f"{where!r} of the request does not fit, expected what this station's pages send; load the page again"
+        )
+    return _said(request, 400, sentence)
 
 
 def _http_error(request: Request, error: Exception) -> Response:

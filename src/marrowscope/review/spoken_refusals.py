@@ -22,6 +22,16 @@ PREFIX = "refusal."
 _PLACE = re.compile(r"\\\{(\w+)\\\}")
 _COUNTED = re.compile(r"([\d,]+) [a-z]+")
 _ENGLISH = "en"
+_NAMED: Mapping[str, str] = {
+    "kind": "review.kind_of.",
+    "how": "review.removed.",
+    "roles": "review.role.",
+    "role": "review.role.",
+    "permission": "refused.permission.",
+    "item": "refused.item.",
+    "flags": "flag.",
+}
+"""Places whose values are keys of the code, and where the catalog has their words."""
 
 
 def refusal(said: Exception | str, language: str) -> str:
@@ -36,7 +46,9 @@ def refusal(said: Exception | str, language: str) -> str:
     if found is None:
         return str(said)
     key, values = found
-    return load_strings(language)(key, **{name: _bare(value) for name, value in values.items()})
+    return load_strings(language)(
+        key, **{name: _spoken(name, _bare(value), language) for name, value in values.items()}
+    )
 
 
 def recognized(sentence: str) -> tuple[str, Mapping[str, str]] | None:
@@ -56,6 +68,14 @@ def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
         for key, text in texts.items()
         if key.startswith(PREFIX)
     )
+
+
+def _spoken(place: str, value: str, language: str) -> str:
+    """Return the words for a value that is a key, or several with commas; any other value as it is."""
+    if place not in _NAMED:
+        return value
+    texts = load_strings(language).texts
+    return "、".join(texts.get(_NAMED[place] + name, name) for name in value.split(", "))
 
 
 def _bare(value: str) -> str:

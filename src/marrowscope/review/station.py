@@ -23,7 +23,7 @@ from marrowscope.review.audit import FEWEST_DRAWN
 from marrowscope.review.binding import bind_runs, read_bindings, refuse_unbound
 from marrowscope.review.cell_images import CellImages
 from marrowscope.review.clicked_outline import ClickedOutline, ClickFinders
-from marrowscope.review.decisions import Subject, draft_of
+from marrowscope.review.decisions import UNPRINTABLE, Subject, draft_of
 from marrowscope.review.disputes import DisputeCounts, count_disputes
 from marrowscope.review.events import SETTLING, Draft
 from marrowscope.review.fold import Folding, foreseen
@@ -31,6 +31,7 @@ from marrowscope.review.kept_comparisons import KeptComparisons
 from marrowscope.review.live_estimate import audit_view, drawn_audit, looks_left, n_to_draw
 from marrowscope.review.patient_state import Signature
 from marrowscope.review.progress import Progress
+from marrowscope.review.run_bundle import refuse_other_bundles
 from marrowscope.review.run_cells import TwoRunsError
 from marrowscope.review.sessions import token_hash
 from marrowscope.review.sign import Chart, NotReadyError, checklist, signed_value
@@ -94,8 +95,13 @@ class Station:
         runs_root: Path | None = None,
         single_sign_on: SingleSignOn | None = None,
         reads_only: bool = False,
+        bundles: Sequence[Path] = (),
     ) -> None:
-        """Bind the log to the runs; see ``binding``. With ``reads_only``, refuse runs that it is not bound to."""
+        """Bind the log to the runs; see ``binding``. With ``reads_only``, refuse runs that it is not bound to.
+
+        ``bundles`` predicted runs, and were moved since; BundleError for one that predicted none of them.
+        """
+        refuse_other_bundles(bundles, [run.manifest for run in cells.runs])
         self.cells = cells
         self.store = store
         self.lone_reader = lone_reader
@@ -103,7 +109,7 @@ class Station:
         self.single_sign_on = single_sign_on
         self.images = CellImages(images_root)
         self.tiles = SlideTiles(self.images.pixels)
-        self.finders = ClickFinders()
+        self.finders = ClickFinders(bundles)
         self.vocabulary = load_vocabulary()
         self.progress = Progress(store)
         self.comparisons = KeptComparisons()
@@ -212,8 +218,10 @@ class Station:
     ) -> ClickedOutline:
         """Return the segmenter's contour at a place of a field; ``state`` tells which cells are there already.
 
-        ReviewError for a place outside the field.
+        ReviewError for a place outside the field, LockedError for a signed patient, which takes no cell.
         """
+        if state.is_locked:
+            raise LockedError(locked_sentence(patient_id))
         field = self.field(patient_id, field_id)
         if not all(0 <= value <= size for value, size in zip(point_xy, (field.width_px, field.height_px), strict=True)):
             message = f"field {field_id!r}: found a click beyond it, expected one inside"
@@ -413,6 +421,12 @@ class Station:
             raise ReviewError(message)
         if not reason.strip():
             message = f"patient {patient_id!r}: found no reason for the amendment, expected a sentence"
+            raise ReviewError(message)
+        if UNPRINTABLE.search(reason):
+            message = (
+                f"patient {patient_id!r}: found a reason that no document can hold, expected one without control "
+                "characters"
+            )
             raise ReviewError(message)
         draft = Draft(reader, patient_id, "amend", None, state.signatures[-1].head_hash, {"reason": reason.strip()})
         return self.store.append([draft], alone_after=state.sequence, bound=self._bound(patient_id))

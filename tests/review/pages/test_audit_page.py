@@ -78,6 +78,16 @@ def test_too_few_cells_for_an_audit_are_offered_as_a_full_review(opened: Callabl
     page.wait_for_selector("body[data-ready]")
     expect(page.locator(".figure.audit")).to_contain_text("fewer than 50 cells left: name them all")
     expect(page.locator(".figure.audit button")).to_be_hidden()
+    seen = served.station.store.head().sequence
+    served.station.decide("P1", "Ada", [Decision("relabel", name, "N5") for name in names[-49:]], seen)
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    page.set_viewport_size({"width": 900, "height": 800})  # with 148 cells it is out of sight at 1280
+    done = page.locator(".figure.full button")
+    expect(done).to_be_visible()
+    box = done.bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= 900, "what ends the review is in sight, and not to be scrolled to"
 
 
 def test_the_strip_shows_no_count_of_the_machine_out_of_depth(
@@ -151,7 +161,43 @@ def test_an_answer_that_needs_an_adjudication_leads_there_and_the_audit_goes_bac
     expect(page.locator(".tile.cursor")).to_have_attribute("data-cell", first)
     link = page.locator("#typed a")
     expect(link).to_have_text("Adjudication")
+    box = link.bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= 1280, "the end of a long sentence is in sight as well"
     link.click()
-    page.wait_for_url("**/patients/P1/adjudicate")
+    page.wait_for_url("**/patients/P1/adjudicate?cell=*")
     page.wait_for_selector("body[data-ready]")
     assert "audit_answer" not in {kind for kind, _ in kinds(served)}
+
+
+def test_a_cell_that_blinded_readers_named_alike_is_adjudicated_and_then_answered(
+    opened: Callable[..., Page], served: Served
+) -> None:
+    station = served.station
+    station.draw("P1", READER)
+    view = audit_view(station.state("P1"))
+    assert view is not None
+    first, second = view.order[:2]
+    station.store.append([Draft(READER, "P1", "assign", None, {"readers": []}, {"readers": ["bo", "cy"]})])
+    for reader in ("bo", "cy"):
+        station.decide("P1", reader, [Decision("relabel", first, "N")], 0, is_blinded=True)
+    page = opened()
+    page.click(".figure.audit button")
+    page.wait_for_selector("body.auditing")
+    page.keyboard.type("nn")
+    page.locator("#typed a").click()
+    page.wait_for_selector("body.adjudicating[data-ready]")
+    expect(page.locator("#cell-name")).to_have_text("Cell 1 of 1: its readers agree")
+    expect(page.locator("#done")).to_have_text("0 of 1")
+    expect(page.locator("#stands")).to_have_text("not decided yet")
+    page.keyboard.type("mm")
+    expect(page.locator("#done")).to_have_text("1 of 1")
+    saved(page)
+    page.goto(f"{served.address}/patients/P1")
+    page.wait_for_selector("body[data-ready]")
+    page.click(".figure.audit button")
+    page.wait_for_selector("body.auditing")
+    page.keyboard.type("mm")
+    saved(page)
+    assert cursor(page) == second
+    assert station.state("P1").audit_answers == {first: "M"}

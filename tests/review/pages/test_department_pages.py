@@ -87,6 +87,11 @@ def test_a_signer_assigns_patients_and_ends_an_assignment_from_the_worklist(
     page.get_by_role("button", name="Assign", exact=True).click()
     row = page.locator("tr[data-patient=P1]")
     expect(row.locator(".readers")).to_contain_text("ada 0 of")
+    page.set_viewport_size({"width": 900, "height": 800})
+    name = row.locator("th a")
+    height = name.evaluate("link => { link.textContent = 'MW-20260117'; return link.offsetHeight; }")
+    assert height < 30, "a name is not broken where the table is narrow"
+    page.set_viewport_size({"width": 1280, "height": 800})
     assert department.station.state("P2").assigned == ("ada", "bo")
     department.station.store.append([Draft("ada", "P1", "full_review", new=True)])
     page.reload()
@@ -120,6 +125,13 @@ def test_a_blinded_reader_sees_what_is_assigned_and_nothing_of_the_others(
     page.locator("#mine").check()
     expect(page.locator("tbody tr")).to_have_count(1)
     assert "bo" not in [word.strip() for word in row.inner_text().split()]
+    row.locator("th a").click()
+    page.wait_for_selector("body[data-ready]")
+    expect(page.locator("#order")).to_have_value("field")
+    orders = page.locator("#order option").evaluate_all("options => options.map((option) => option.value)")
+    assert not {"least", "most", "cblc", "not_cblc"} & set(orders), "nothing that the calls would order"
+    expect(page.locator(".range")).to_have_count(1)
+    expect(page.locator("#panel .facts")).to_contain_text("not shown to you")
 
 
 def test_disputes_are_settled_by_keyboard_alone_under_letters(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -174,6 +175,95 @@ def test_a_click_takes_what_the_segmenter_finds_there_or_begins_an_outline(
     saved(page)
     refused = next(cell for cell in served.station.patient("P1").refused if cell.field_id == FIELD)
     assert last(served).new["contour_xy"] == refused.contour_xy.ravel().tolist()
+
+
+def in_field(page: Page) -> None:
+    """Show the whole of FIELD."""
+    page.focus("#field")
+    page.select_option("#field", FIELD)
+    page.focus("#grid")
+    page.keyboard.press("g")
+    expect(page.locator(".field-canvas")).to_be_focused()
+    page.keyboard.press("w")
+
+
+def test_what_is_typed_after_a_click_names_the_cell_that_it_brings_and_no_other(
+    opened: Callable[..., Page], served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_answer = threading.Event()
+    found = [ClickedOutline("none"), ClickedOutline("cell", circle(240, 240, 20)), ClickedOutline("none")]
+
+    def outline(*_asked: object) -> ClickedOutline:
+        assert may_answer.wait(30)
+        return found.pop(0)
+
+    monkeypatch.setattr(served.station.finders, "outline", outline)
+    page = opened()
+    in_field(page)
+    before = served.station.store.head().sequence
+    name = page.locator("#panel .cell-name")
+    chosen = name.inner_text()
+
+    page.keyboard.press("i")
+    click(page, 300, 300)
+    page.keyboard.type("n1")  # before the answer, which brings no cell
+    may_answer.set()
+    expect(page.locator("#typed")).to_contain_text("No cell was found there")
+    page.keyboard.type("n2")  # and after it
+    expect(page.locator("#typed")).to_have_text("Choose a cell first")
+    expect(name).not_to_have_text(chosen)
+    page.keyboard.press("Escape")
+    expect(name).to_have_text(chosen)
+    saved(page)
+    assert served.station.store.head().sequence == before
+
+    may_answer.clear()
+    page.keyboard.press("i")
+    page.mouse.dblclick(*at(page, 240, 240))  # as one click
+    page.keyboard.type("n1")
+    may_answer.set()
+    expect(page.locator("#typed")).to_contain_text("N1")
+    saved(page)
+    (added,) = (cell for cell in served.station.state("P1").present if cell.origin == "added")
+    assert (added.code, added.outlined_by) == ("N1", "segmenter")
+    assert served.station.store.head().sequence == before + 2
+
+    may_answer.clear()
+    page.keyboard.press("i")
+    for x, y in [(300, 300), (340, 300), (340, 340), (300, 340)]:  # an outline needs no answer, and nor do its keys
+        click(page, x, y)
+    page.keyboard.press("Enter")
+    saved(page)
+    assert last(served).kind == "add"
+    assert "outlined_by" not in last(served).new
+    may_answer.set()
+
+
+def test_a_cell_out_of_sight_has_no_label_beside_those_in_sight(opened: Callable[..., Page]) -> None:
+    page = opened()
+    in_field(page)
+    page.evaluate(
+        """() => {
+          window.labels = [];
+          const fill = CanvasRenderingContext2D.prototype.fillText;
+          CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+            window.labels.push(text);
+            return fill.call(this, text, ...place);
+          };
+        }"""
+    )
+
+    drawn = """async (key) => {
+      document.querySelector('.field-canvas').dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
+      window.labels = [];
+      await new Promise((resolve) => { requestAnimationFrame(() => requestAnimationFrame(resolve)); });
+      return window.labels.filter((text) => !text.endsWith('µm')).length;
+    }"""
+    of_all = page.evaluate(drawn, "w")
+    for _ in range(6):
+        page.evaluate(drawn, "+")
+    assert of_all >= 9
+    assert 1 <= page.evaluate(drawn, "+") < of_all / 2
 
 
 @pytest.mark.parametrize("kind", ["merge", "add", "split"])

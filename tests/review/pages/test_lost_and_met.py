@@ -67,7 +67,9 @@ def test_decisions_wait_while_the_database_is_down_and_are_sent_when_it_is_back(
         other.execute("BEGIN IMMEDIATE")
         page.keyboard.type("n1")
         expect(page.locator("#saved")).to_have_attribute("data-state", "offline")
-        expect(page.locator("#problem")).to_contain_text("cannot reach its database. 1 decision")
+        expect(page.locator("#problem")).to_contain_text(
+            "cannot reach its database. Decisions kept in this browser: 1."
+        )
         assert labels(page)[cell] == "N1"
         assert kinds(served) == []
         other.execute("ROLLBACK")
@@ -103,7 +105,9 @@ def test_a_station_that_keeps_failing_is_left_alone_and_nothing_is_lost(
             waited += 500
         waits.append(waited)
     expect(page.locator("#saved")).to_have_attribute("data-state", "stopped")
-    expect(page.locator("#problem")).to_contain_text("failed again and again (the disk is full). 1 decisions are kept")
+    expect(page.locator("#problem")).to_contain_text(
+        "failed again and again (the disk is full). Decisions kept in this browser"
+    )
     assert len(asked) == 11
     assert max(waits) >= 60_000  # ever longer pauses
     n_asked = len(asked)

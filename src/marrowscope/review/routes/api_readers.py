@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Request
+from fastapi import APIRouter, Body, Depends, Query, Request
 from pydantic import Field
 
 from marrowscope.review.accounts import permissions_of, read_accounts
@@ -15,6 +15,7 @@ from marrowscope.review.routes.sent_values import SentValue, ShortText, acknowle
 from marrowscope.review.sessions import Session
 
 router = APIRouter()
+_MOST_ASKED = 200
 
 
 class SentAssignment(SentValue):
@@ -84,8 +85,16 @@ def all_disputes(request: Request, session: Annotated[Session, Depends(SIGN)]) -
 
 
 @router.get("/api/patients/{patient_id}/disputes")
-def patient_disputes(request: Request, patient_id: str, session: Annotated[Session, Depends(SIGN)]) -> dict[str, Any]:
-    """Return each cell that its readers dispute or disputed, with their answers under letters, not names."""
+def patient_disputes(
+    request: Request,
+    patient_id: str,
+    session: Annotated[Session, Depends(SIGN)],
+    cell: Annotated[tuple[str, ...], Query(max_length=_MOST_ASKED)] = (),
+) -> dict[str, Any]:
+    """Return each cell that its readers dispute or disputed, with their answers under letters, not names.
+
+    ``agreed`` are those they named alike: cells that an audit waits for, and those that ``cell`` names.
+    """
     state = impartial(request, patient_id, session).state(patient_id)
     return {
         "sequence": state.sequence,
@@ -94,10 +103,11 @@ def patient_disputes(request: Request, patient_id: str, session: Annotated[Sessi
                 "cell_id": item.cell.cell_id,
                 "field_id": item.cell.field_id,
                 "settled": item.is_settled,
+                "agreed": item.is_agreed,
                 "answers": [
                     {"letter": answer.letter, "code": answer.code, "said": answer.said} for answer in item.answers
                 ],
             }
-            for item in disputes(state)
+            for item in disputes(state, cell)
         ],
     }

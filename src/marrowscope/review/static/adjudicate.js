@@ -22,12 +22,13 @@ const desk = new Desk(data.patient.patient_id, vocabulary, {
   history: "adjudications",
 });
 const cells = desk.cells, fields = new Fields(desk);
+const asked = new URLSearchParams(location.search).getAll("cell").map((name) => ["cell", name]); // what the page before wanted to decide
 let found = { cells: [] }, at = 0, inField = false, zoom = 1;
 await Promise.all([desk.open(), fields.open()]).catch((error) => { problem(error.message); throw error; });
 await ask();
 const palette = new Palette($("#palette"), cells.codes, hotkeys, decide);
 
-async function ask() { found = await read(`${desk.address}/disputes`); }
+async function ask() { found = await read(`${desk.address}/disputes?${new URLSearchParams(asked)}`); }
 
 const dispute = () => found.cells[at] ?? null;
 const indexOf = (item) => (item ? cells.index.get(item.cell_id) : undefined);
@@ -35,6 +36,7 @@ const indexOf = (item) => (item ? cells.index.get(item.cell_id) : undefined);
 function decision(item) {
   const i = indexOf(item);
   if (i === undefined || !cells.isReviewed(i)) return null;
+  if (item.agreed && cells.columns.decided_by[i] !== data.reader) return null; // the readers' name, and no signer's
   return cells.isRemoved(i) ? NOT_A_CELL : cells.columns.code[i];
 }
 
@@ -78,7 +80,7 @@ function drawPanel() {
     return;
   }
   const fieldName = fields.byId.get(cells.columns.field_id[i])?.name ?? cells.columns.field_id[i];
-  $("#cell-name").textContent = t("review.adjudicate.cell_of", { n: at + 1, of: found.cells.length });
+  $("#cell-name").textContent = t(item.agreed ? "review.adjudicate.agreed_of" : "review.adjudicate.cell_of", { n: at + 1, of: found.cells.length });
   $("#answers").replaceChildren(...item.answers.map((answer) => {
     const take = takeOf(answer);
     const card = make("button", { class: "answer", disabled: take === undefined, "data-letter": answer.letter, title: take === undefined ? null : t("review.adjudicate.take", { letter: answer.letter }), onclick: () => decide(take) },
@@ -249,6 +251,6 @@ addEventListener("beforeunload", (event) => { if (desk.outbox.length && !desk.ou
 
 askAgain.seen = desk.base;
 drawSaved(desk.outbox);
-go(Math.max(0, found.cells.findIndex((item) => decision(item) === null)));
+go(Math.max(0, found.cells.findIndex((item) => decision(item) === null && (!asked.length || asked.some(([, name]) => name === item.cell_id)))));
 $("#list").focus({ preventScroll: true });
 document.body.dataset.ready = "true";

@@ -6,7 +6,7 @@ import { data, kept, t } from "./page_data.js";
 import { addressOf, read, send } from "./station.js";
 
 const LOOK_AGAIN_MS = 20_000, LOOK_AGAIN_LARGE_MS = 60_000, LARGE = 3000;
-const MOST_KEPT = 500;
+const MOST_KEPT = 500, MOST_ASKED = 100;
 const DRAWN = { add: "added", merge: "merged" }; // decisions that draw one cell, and the origin it has then
 
 export class Desk extends EventTarget {
@@ -166,9 +166,14 @@ export class Desk extends EventTarget {
   async #refused(item, error) {
     this.outbox.drop(item);
     this.#forget(item);
-    const link = error.body.adjudicate && data.may_adjudicate ? { href: `/patients/${encodeURIComponent(this.patientId)}/adjudicate`, text: t("review.adjudicate") } : null;
-    this.tell("review.refused", { why: error.message }, link);
-    await this.reload();
+    const asked = item.events.flatMap((event) => event.new?.cells ?? event.cell_id ?? []).slice(0, MOST_ASKED).map((name) => ["cell", this.outbox.real(name)]);
+    const href = `/patients/${encodeURIComponent(this.patientId)}/adjudicate?${new URLSearchParams(asked)}`;
+    const link = error.body.adjudicate && data.may_adjudicate ? { href, text: t("review.adjudicate") } : null;
+    try {
+      await this.reload();
+    } finally { // last: what stands again is nobody's news
+      this.tell("review.refused", { why: error.message }, link);
+    }
     this.dispatchEvent(new Event("refused"));
   }
 

@@ -36,7 +36,7 @@ export class FieldView extends EventTarget {
       make("div", { class: "canvas-box" }, this.canvas, this.hint, this.absent), this.said);
     this.canvas.addEventListener("pointerdown", (event) => this.#down(event));
     this.canvas.addEventListener("pointermove", (event) => this.#hover(event));
-    this.canvas.addEventListener("dblclick", () => this.#finish());
+    this.canvas.addEventListener("dblclick", () => { if (this.line.length > 2) this.#finish(); });
     this.canvas.addEventListener("wheel", (event) => {
       event.preventDefault();
       this.zoom(Math.exp(-event.deltaY / 400), this.#point(event));
@@ -261,7 +261,7 @@ export class FieldView extends EventTarget {
     pen.font = `600 ${12 * px}px ui-sans-serif, system-ui, sans-serif`;
     pen.textBaseline = "middle";
     for (const i of this.here) {
-      if (c.w[i] * this.scale < 26 && !chosen.has(i)) continue;
+      if ((c.w[i] * this.scale < 26 && !chosen.has(i)) || !this.#isSeen(i)) continue;
       const category = this.cells.category(i);
       const text = c.code[i] ?? `${category ?? ""}?`;
       const width = pen.measureText(text).width + 8 * px;
@@ -271,6 +271,12 @@ export class FieldView extends EventTarget {
       pen.fillStyle = c.code[i] === null ? "#1d2429" : "#fff";
       pen.fillText(text, x + 4 * px, y + 8 * px);
     }
+  }
+
+  #isSeen(i) { // a label at the edge would be taken for that of another cell
+    const c = this.cells.columns;
+    const [right, bottom] = [this.left + this.width / this.scale, this.top + this.height / this.scale];
+    return c.x[i] < right && c.x[i] + c.w[i] > this.left && c.y[i] < bottom && c.y[i] + c.h[i] > this.top;
   }
 
   #rule(pen) {
@@ -386,6 +392,8 @@ export class FieldView extends EventTarget {
     this.tool = null;
     this.line = [];
     this.cursor = null;
+    this.current ??= this.cells.index.get(this.former) ?? null;
+    this.former = null;
     this.draw();
     if (this.field) this.dispatchEvent(new Event("moved"));
   }
@@ -434,6 +442,7 @@ export class FieldView extends EventTarget {
         const { x, y } = this.#point(now);
         drawn.push(x, y);
         this.line = this.line.length > 2 && !this.free ? this.line : drawn;
+        this.held = null;
         this.free = true;
         this.cursor = null;
       } else {
@@ -477,7 +486,10 @@ export class FieldView extends EventTarget {
       this.#moved();
       return;
     }
-    if (this.tool === "add" && !this.line.length && !this.held) this.#ask(point);
+    const [x, y] = this.line.slice(-2);
+    if (Math.hypot(x - point.x, y - point.y) * this.scale < DRAG_PX) return; // the second one of a double click
+    if (this.tool === "add" && !this.line.length) this.#ask(point);
+    else this.held = null; // the outline goes on, and its keys are its own
     const closes = this.line.length >= 2 * LEAST_POINTS && Math.hypot(this.line[0] - point.x, this.line[1] - point.y) * this.scale < 9;
     if (closes) return this.#finish();
     this.line.push(point.x, point.y);
@@ -485,29 +497,42 @@ export class FieldView extends EventTarget {
     this.draw();
   }
 
-  /** Ask the segmenter what lies under a click. The click also begins an outline: one that goes on wants no answer. */
+  /**
+   * Ask the segmenter what lies under a click. The click also begins an outline: one that goes on wants no answer. No cell
+   * is chosen meanwhile, and keys wait: a name is given to the cell that the answer brings, and to no other one.
+   */
   async #ask(point) {
-    const [fieldId, line] = [this.fieldId, this.line];
+    const [fieldId, line, held] = [this.fieldId, this.line, []];
+    if (this.current !== null) this.former = this.cells.columns.cell_id[this.current];
+    this.current = null;
+    this.pinned.clear();
+    this.#moved();
     const isAwaited = () => this.tool === "add" && this.fieldId === fieldId && this.line === line && line.length === 2;
     this.tell("review.outline.asked");
-    this.held = [];
+    this.held = held;
     let answer = { found: "no_answer" };
     try {
       answer = await send(`${this.desk.address}/outline`, { field_id: fieldId, x: point.x, y: point.y });
-    } catch {
-      // the station is not reached, or refuses: a decision that follows says why
+    } catch (error) { // with no status, or one of 5xx, the station does not answer
+      if (error.status < 500) answer = { found: "refused", why: error.message };
     }
-    if (isAwaited()) this.#answered(point, answer);
-    const keys = this.held ?? [];
+    const isAdded = isAwaited() && this.#answered(point, answer);
+    if (this.held !== held) return;
     this.held = null;
-    for (const key of keys) this.canvas.dispatchEvent(new KeyboardEvent("keydown", key));
+    if (isAdded && !this.element.hidden) for (const key of held) this.canvas.dispatchEvent(new KeyboardEvent("keydown", key));
   }
 
-  #answered(point, { found, contour_xy: contour }) {
+  /** Take what the segmenter found; whether it is a cell now. */
+  #answered(point, { found, why, contour_xy: contour }) {
+    if (found === "refused") {
+      this.tell("review.refused", { why });
+      return false;
+    }
     if (found === "cell") return this.#add(contour, "segmenter");
     const refused = (this.shapes?.refused ?? []).filter((shape) => contains(shape.contour_xy, point.x, point.y)).sort((a, b) => area(a.contour_xy) - area(b.contour_xy))[0];
-    if (refused) this.#add(refused.contour_xy, "segmenter", ["no_model", "no_picture"].includes(found) ? `review.added_${found}` : "review.added");
-    else this.tell(`review.outline.${found}`);
+    if (refused) return this.#add(refused.contour_xy, "segmenter", ["no_model", "no_picture"].includes(found) ? `review.added_${found}` : "review.added");
+    this.tell(`review.outline.${found}`);
+    return false;
   }
 
   #inside(line) {
@@ -540,8 +565,9 @@ export class FieldView extends EventTarget {
   #add(contour, outlinedBy = null, sentence = "review.added") {
     const name = `new-${crypto.randomUUID()}`;
     const value = { field_id: this.fieldId, contour_xy: contour, ...(outlinedBy ? { outlined_by: outlinedBy } : {}) };
-    if (!this.desk.decide([{ kind: "add", cell_id: name, new: value }], "add")) return;
+    if (!this.desk.decide([{ kind: "add", cell_id: name, new: value }], "add")) return false;
     this.#made(name, sentence);
+    return true;
   }
 
   #redraw(contour) {
@@ -573,6 +599,7 @@ export class FieldView extends EventTarget {
 
   #made(name, sentence) {
     this.tool = null;
+    this.former = null;
     this.line = [];
     this.cursor = null;
     this.pinned.clear();

@@ -1,5 +1,6 @@
 // Which cells are shown, and in what order. Pure: columns in, positions out.
 export const ORDERS = ["least", "most", "cblc", "not_cblc", "large", "small", "category", "field", "similar"];
+export const BLINDED_ORDERS = ["field", "large", "small", "category", "similar"]; // what a reader without the calls can sort by
 export const KINDS = ["all", "open", "reviewed", "changed", "removed", "drawn"];
 export const EVERYTHING = {
   order: "least", show: "all", categories: [], field: "", certainty: [null, null], cblc: [null, null], area: [null, null],

@@ -58,7 +58,7 @@ export class Panel {
       : this.cells.isReviewed(i) ? t("review.decided_by", { reader: c.decided_by[i] }) : t("review.not_reviewed");
     const row = (label, value, kind = "") => (value === null ? [] : [make("dt", {}, label), make("dd", { class: kind }, value)]);
     this.facts.replaceChildren(
-      ...row(t("review.fact.machine"), machine === null ? t(c.origin[i] === "model" ? "review.fact.hidden" : "review.fact.drawn") : `${machine} ${percent(c.certainty[i])}`),
+      ...row(t("review.fact.machine"), machine === null ? t(c.origin[i] !== "model" ? "review.fact.drawn" : this.desk.state.blinded ? "review.fact.blinded" : "review.fact.hidden") : `${machine} ${percent(c.certainty[i])}`),
       ...row("CBLC", c.p_cblc[i] === null ? null : percent(c.p_cblc[i])),
       ...row(t("review.fact.area"), c.area_um2[i] === null ? null : `${PLACES.format(c.area_um2[i])} µm²`),
       ...row(t("review.fact.field"), this.fields.byId.get(c.field_id[i])?.name ?? c.field_id[i]),

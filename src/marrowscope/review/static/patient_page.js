@@ -99,7 +99,7 @@ async function likeCurrent() {
     side.like.hidden = false;
   } catch (error) {
     tell(error.message);
-    side.view.order = side.order.value = "least";
+    side.view.order = side.order.value = side.first;
   }
 }
 
@@ -142,7 +142,7 @@ function giveCode(code) {
   const chosen = selection();
   const c = cells.columns;
   const events = chosen.filter((i) => c.code[i] !== code || cells.isRemoved(i)).map((i) => ({ kind: "relabel", cell_id: c.cell_id[i], new: code }));
-  if (!chosen.length) return;
+  if (!chosen.length) return tell(t("review.choose_first"));
   if (events.length && !desk.decide(events, code)) return;
   tell(chosen.length > 1 ? t("review.told.codes", { n: chosen.length, code, name: nameOf(cells, code) }) : t("review.told.code", { code, name: nameOf(cells, code) }));
   advance(chosen);
@@ -276,7 +276,7 @@ const commands = {
   Enter: confirm, Escape: () => { if (!hotkeys.clear()) (inField ? fieldView.escape() : audit.isOn ? audit.end() : gallery.one()); panel.typing(); },
 };
 const galleryCommands = {
-  s: async () => { side.order.value = side.view.order = side.view.order === "similar" ? "least" : "similar"; side.choose(side.view.order); },
+  s: async () => { side.order.value = side.view.order = side.view.order === "similar" ? side.first : "similar"; side.choose(side.view.order); },
   o: () => sort({ keep: false }), "+": () => gallery.resize(1), "=": () => gallery.resize(1), "-": () => gallery.resize(-1), " ": () => gallery.toggle(),
 };
 

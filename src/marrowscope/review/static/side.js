@@ -1,13 +1,16 @@
 // What is shown and in what order: categories with their counts, ranges, fields.
 import { data, make, selectOf, t } from "./page_data.js";
-import { EVERYTHING, KINDS, ORDERS } from "./order.js";
+import { BLINDED_ORDERS, EVERYTHING, KINDS, ORDERS } from "./order.js";
 
 export class Side extends EventTarget {
   constructor(element, desk, fields) {
     super();
     Object.assign(this, { element, desk, fields, cells: desk.cells });
-    this.view = structuredClone(EVERYTHING);
-    this.order = make("select", { id: "order" }, ...ORDERS.map((name) => make("option", { value: name }, t(`review.order.${name}`))));
+    const isBlinded = desk.state.blinded;
+    const orders = isBlinded ? BLINDED_ORDERS : ORDERS;
+    this.first = orders[0];
+    this.view = { ...structuredClone(EVERYTHING), order: this.first };
+    this.order = make("select", { id: "order" }, ...orders.map((name) => make("option", { value: name }, t(`review.order.${name}`))));
     this.field = selectOf({ id: "field" }, fields.list.map((field) => ({ value: field.field_id, text: field.name })), { value: "", text: t("review.every_field") });
     this.kinds = make("div", { class: "kinds", role: "group", "aria-label": t("review.show") }, ...KINDS.map((name) => make("button", { "data-kind": name, "aria-pressed": String(name === "all") }, t(`review.kind.${name}`), make("span", { class: "n" }))));
     this.categories = make("div", { class: "categories", role: "group", "aria-label": t("review.categories") });
@@ -33,7 +36,7 @@ export class Side extends EventTarget {
       make("label", { for: "order" }, t("review.order")), this.order, this.like,
       make("h2", {}, t("review.show")), this.kinds,
       make("h2", {}, t("review.categories")), this.categories,
-      make("h2", {}, t("review.ranges")), range("certainty", "%", 100), range("cblc", "%", 100), range("area", "µm²", 1),
+      make("h2", {}, t("review.ranges")), ...(isBlinded ? [] : [range("certainty", "%", 100), range("cblc", "%", 100)]), range("area", "µm²", 1),
       make("label", { for: "field" }, t("review.field")), this.field, this.reset,
     );
     this.order.addEventListener("change", () => this.choose(this.order.value));
