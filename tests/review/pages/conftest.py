@@ -111,6 +111,15 @@ def only_from(route: Route, address: str) -> None:
         route.abort()
 
 
+def until(page: Page, happened: Callable[[], bool]) -> None:
+    """Let the page go on until something that it does is seen here, ten seconds at most."""
+    for _ in range(500):
+        if happened():
+            return
+        page.wait_for_timeout(20)
+    pytest.fail("the page did not do it in ten seconds")
+
+
 def saved(page: Page) -> None:
     """Wait until every decision is on disk."""
     page.wait_for_selector("#saved[data-state=saved]")

@@ -12,7 +12,7 @@ import shapely
 
 from marrowscope.review.clicked_outline import ClickedOutline
 from tests.fake_runs import HEIGHT, WIDTH, circle
-from tests.review.pages.conftest import Served, expect, saved
+from tests.review.pages.conftest import Served, expect, saved, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -300,6 +300,7 @@ def test_a_name_typed_for_a_drawn_cell_reaches_it_although_the_answer_to_the_dra
         click(page, 12, 60)
         click(page, 106, 62)
     page.keyboard.type("n1")
+    until(page, lambda: bool(lost))  # a click asks for an outline first, and only then is there something to save
     saved(page)
     assert "sequence" in lost[0]
     events = list(served.station.store.events("P1"))
