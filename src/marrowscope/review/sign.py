@@ -110,6 +110,8 @@ def _reviewed(state: PatientState) -> ChecklistItem:
         by, decided_by = state.full_review_withdrawn
         return _lacking("reviewed", "reviewed.withdrawn", reader=by, other=decided_by)
     n_drawn = n_to_draw(state) if view is None else view.audit.sizes[0]
+    if view is None and n_drawn == 0:
+        return _lacking("reviewed", "reviewed.unconfirmed")
     if n_drawn < FEWEST_DRAWN:
         return _lacking("reviewed", "reviewed.few", fewest=FEWEST_DRAWN)
     if view is None:
