@@ -433,7 +433,7 @@ def test_what_was_recorded_while_a_patient_was_assigned_is_not_overlooked(
     assert (answer.status_code, "cy recorded something" in answer.json()["error"]) == (409, True)
     meanwhile(Draft("dee", "P1", "assign", None, None, {"readers": ["bo", "cy"]}))
     answer = ada.decide("P1", relabel(cell_id, "N"), base=station.store.head().sequence)
-    assert (answer.status_code, "meanwhile (assign)" in answer.json()["error"]) == (409, True)
+    assert (answer.status_code, "meanwhile (readers assigned)" in answer.json()["error"]) == (409, True)
     assert station.state("P1").n_reviewed == 0
     assert [event.kind for event in station.store.read("P1")] == ["comment", "assign"]
 

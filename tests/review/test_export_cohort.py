@@ -110,9 +110,9 @@ def test_a_split_that_is_named_goes_along_and_none_is_invented(
     (cohort_there := run.parent.parent / "cohort").mkdir(exist_ok=True)
     for name in ("patients.csv", "split.csv"):
         (cohort_there / name).write_bytes((cohort / name).read_bytes())
-    images = ["cohort/P1/a.jpg", "cohort/P2/b.jpg"]
-    assert split_of_inputs(tmp_path / "moved", command, images) == (None, (Path("cohort/split.csv"),))
-    assert split_of_inputs(run, command, images) == (cohort_there / "split.csv", ()), "found from where the run lies"
+    paths = ["cohort/P1/a.jpg", "cohort/P2/b.jpg"]
+    assert split_of_inputs(tmp_path / "moved", command, paths) == (None, (Path("cohort/split.csv"),))
+    assert split_of_inputs(run, command, paths) == (cohort_there / "split.csv", ()), "found from where the run lies"
     monkeypatch.chdir(tmp_path)
 
     own = tmp_path / "own.csv"

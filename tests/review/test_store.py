@@ -109,7 +109,9 @@ def test_sqlite_writes_ahead_waits_for_the_disk_and_locks_before_it_reads(tmp_pa
     with writing(store.engine) as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == FULL
-        connection.connection.driver_connection.set_trace_callback(begun.append)
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.set_trace_callback(begun.append)
         other = sqlite3.connect(path, timeout=0)
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("BEGIN IMMEDIATE")  # the lock is held though nothing was written yet
