@@ -13,6 +13,8 @@ from marrowscope.review.accounts import add_account, change_account, find_accoun
 from marrowscope.review.database import make_private_file, sqlite_url
 from marrowscope.review.events import Draft
 from marrowscope.review.store import Store
+from marrowscope.studies import demo
+from marrowscope.studies.demo import Demonstration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,3 +206,22 @@ def test_a_missing_extra_is_said_with_what_installs_it(
         main(["review", "verify", "nowhere"])
     assert stopped.value.code == 2
     assert "pip install '.[review]'" in capsys.readouterr().err
+
+
+def test_the_demonstration_ends_by_saying_how_to_review_what_it_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Demonstration(
+        page=tmp_path / "index.html",
+        report=tmp_path / "run" / "report" / "index.html",
+        run=tmp_path / "run",
+        cohort=tmp_path / "cohort",
+        patients=(),
+        real_report=tmp_path / "real-run" / "report" / "index.html",
+        real_run=tmp_path / "real-run",
+        real_patients=(),
+    )
+    monkeypatch.setattr(demo, "run_demo", lambda *_, **__: made)
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines()[-1].endswith(f"marrowscope review {made.real_run}")

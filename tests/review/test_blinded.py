@@ -256,6 +256,39 @@ def test_a_cell_that_one_reader_alone_drew_is_disputed(assigned: Callable[[str],
     assert state.cells[name].code == "N"
 
 
+def test_two_numbers_of_smears_are_disputed_until_a_signer_states_one(
+    assigned: Callable[[str], Browser], station: Station
+) -> None:
+    ada, bo, cy, dee = (assigned(name) for name in ("ada", "bo", "cy", "dee"))
+
+    def say(browser: Browser, n: int | None) -> int:
+        return browser.decide("P1", {"kind": "smears_stated", "new": {"n": n}}).status_code
+
+    def seen() -> tuple[int | None, list[int]]:
+        progress = dee.json("/api/patients/P1/estimate")["progress"]
+        found: tuple[int | None, list[int]] = (progress["n_smears"], progress["disputed_smears"])
+        cells = dee.json("/api/patients/P1/cells")
+        assert (cells["n_smears"], cells["disputed_smears"]) == found
+        return found
+
+    assert say(ada, 2) == 200
+    assert seen() == (2, [])
+    assert say(bo, 3) == 200
+    assert seen() == (None, [2, 3]), "neither stands because it came later"
+    own = ada.json("/api/patients/P1/cells")
+    assert (own["n_smears"], own["disputed_smears"]) == (2, []), "they do not see each other"
+    assert say(bo, 2) == 200
+    assert seen() == (2, []), "they agree now"
+    assert say(bo, 3) == 200
+    assert dee.post("/api/assign", {"patients": ["P1"], "readers": []}).status_code == 200
+    assert say(cy, 3) == 403, "that is for a signer"
+    assert say(dee, 1) == 200
+    assert seen() == (1, [])
+    assert say(ada, 3) == 200
+    assert seen() == (1, []), "what a signer stated stands, whatever a reader says later"
+    assert station.store.verify() == []
+
+
 def withdraw(cell_id: str) -> dict[str, Any]:
     return {"kind": "withdraw", "cell_id": cell_id, "new": None}
 
@@ -400,7 +433,7 @@ def test_what_was_recorded_while_a_patient_was_assigned_is_not_overlooked(
     assert (answer.status_code, "cy recorded something" in answer.json()["error"]) == (409, True)
     meanwhile(Draft("dee", "P1", "assign", None, None, {"readers": ["bo", "cy"]}))
     answer = ada.decide("P1", relabel(cell_id, "N"), base=station.store.head().sequence)
-    assert (answer.status_code, "meanwhile (assign)" in answer.json()["error"]) == (409, True)
+    assert (answer.status_code, "meanwhile (readers assigned)" in answer.json()["error"]) == (409, True)
     assert station.state("P1").n_reviewed == 0
     assert [event.kind for event in station.store.read("P1")] == ["comment", "assign"]
 

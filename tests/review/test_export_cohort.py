@@ -13,7 +13,7 @@ from marrowscope.cohort import read_cohort
 from marrowscope.cohort.folds import check_split, read_split
 from marrowscope.errors import InputError, ReviewError
 from marrowscope.review.events import Draft
-from marrowscope.review.export_cohort import export_review
+from marrowscope.review.export_cohort import export_review, split_of_inputs
 from marrowscope.review.review_folder import open_station
 from tests.conftest import TWO_PATIENTS
 from tests.fake_runs import circle, make_run
@@ -101,6 +101,19 @@ def test_a_split_that_is_named_goes_along_and_none_is_invented(
     assert exported.faults == ()
     images = pl.DataFrame([{"patient_id": image.patient_id, "image_sha256": image.sha256} for image in exported.fields])
     check_split(images, read_split(tmp_path / "beside" / "split.csv"))
+
+    run = station.cells.runs[0].folder
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    command = ("marrowscope", "predict", "cohort", "--out", f"{run.parent.name}/{run.name}")
+    (cohort_there := run.parent.parent / "cohort").mkdir(exist_ok=True)
+    for name in ("patients.csv", "split.csv"):
+        (cohort_there / name).write_bytes((cohort / name).read_bytes())
+    paths = ["cohort/P1/a.jpg", "cohort/P2/b.jpg"]
+    assert split_of_inputs(tmp_path / "moved", command, paths) == (None, (Path("cohort/split.csv"),))
+    assert split_of_inputs(run, command, paths) == (cohort_there / "split.csv", ()), "found from where the run lies"
+    monkeypatch.chdir(tmp_path)
 
     own = tmp_path / "own.csv"
     own.write_text("patient_id,role\nP1,validation\nP2,train\n")

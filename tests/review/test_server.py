@@ -105,7 +105,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(browser: Browser) -> None:
     before = browser.json("/api/patients/P1/cells")["sequence"]
     for event, words in (
         ({"kind": "relabel", "cell_id": "nobody", "new": "N"}, "found cell 'nobody', expected a cell of this patient"),
-        ({"kind": "relabel", "cell_id": cell_id, "new": "Q9"}, "found label 'Q9', expected a code of vocabulary"),
+        ({"kind": "relabel", "cell_id": cell_id, "new": "Q9"}, "found code 'Q9', expected a code of the vocabulary"),
         ({"kind": "sign"}, "found a decision of kind 'sign', expected one of open, relabel"),
         ({"kind": "restore", "cell_id": cell_id}, "which is not removed"),
         ({"kind": "add", "new": {"field_id": "P1/field_0", "contour_xy": [1, 1, 2, 2]}}, "x and y of 3 to 2000 points"),

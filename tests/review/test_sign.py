@@ -377,7 +377,9 @@ def test_fewer_cells_than_a_look_are_named_in_full_and_no_audit(large_station: S
     assert refused.status_code == 400
     assert "expected 50 or more to draw from; name them all and confirm a full review" in refused.json()["error"]
     few = "fewer than 50 cells are left for chance to draw from, so name them all"
-    assert few in browser.json("/api/patients/P1/checklist")["items"][1]["sentence"]
+    none = "no cell is left to draw for an audit, so confirm that every cell is reviewed"
+    said = browser.json("/api/patients/P1/checklist")["items"][1]["sentence"]
+    assert (few if n_left else none) in said
     frame, sizes = frame_of(station.state("P1")), (50, 100, 200)
     drawn = {
         "audit": draw_audit(frame, "s", sizes).model_dump(mode="json"),
@@ -391,7 +393,7 @@ def test_fewer_cells_than_a_look_are_named_in_full_and_no_audit(large_station: S
     for name in view.order:
         assert browser.decide("P1", {"kind": "audit_answer", "cell_id": name, "new": "L2"}).status_code == 200
     assert browser.json("/api/patients/P1/estimate")["audit"]["ratio"] is None
-    assert few in browser.json("/api/patients/P1/checklist")["items"][1]["sentence"]
+    assert none in browser.json("/api/patients/P1/checklist")["items"][1]["sentence"]
     assert "reviewed" in lacking(browser)
 
 

@@ -37,7 +37,6 @@ NOBODY_MEETS = (
     "found about ",
     "found 3, expected 3; nothing",
     "found 3 with 3, expected an object",
-    "found code 3, expected a code",
     "found field 3, expected a field of this patient that could be read",
     "found a request for host",
     "found a request without length",
@@ -136,6 +135,14 @@ def test_keys_in_a_refusal_come_as_words(sentence: str, words: tuple[str, ...]) 
     assert not {"auditor", "decide", "audit_drawn", "delete", "answer"} & set(re.findall(r"[a-z_]+", translated))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_english_refusal_names_the_kind_of_an_event_in_words(kind: str) -> None:
+    words = load_strings("en").texts[f"review.kind_of.{kind}"]
+    said = refusal(f"bo recorded something about this patient meanwhile ({kind}); look at it, then try again", "en")
+    assert said == f"bo recorded something about this patient meanwhile ({words}); look at it, then try again"
+    assert "_" not in said
+
+
 def test_every_key_that_a_refusal_can_hold_has_words() -> None:
     texts = load_strings("zh").texts
     needed = [f"review.kind_of.{kind}" for kind in KINDS] + [f"review.role.{role}" for role in ROLES]
@@ -155,6 +162,8 @@ def test_a_chinese_page_is_refused_in_chinese(browser: Browser) -> None:
     event = {"kind": "restore", "cell_id": browser.json("/api/patients/P1/cells")["cell_id"][0]}
     assert browser.decide("P1", event).json()["error"].endswith("expected a removed cell; nothing was recorded")
     browser.client.cookies.set("marrowscope_language", "zh")
+    unknown = browser.decide("P1", event | {"kind": "relabel", "new": "Q9"}).json()["error"]
+    assert unknown.startswith("代码 Q9 不在编码表中")
     refused = browser.decide("P1", event)
     assert refused.status_code == 400
     assert refused.json()["error"].endswith("未作记录")

@@ -1,20 +1,25 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
 from marrowscope.errors import ReviewError
-from marrowscope.review.database import sqlite_url
+from marrowscope.review.database import EVENTS, reading, sqlite_url, writing
 from marrowscope.review.events import GENESIS, Draft, Head
 from marrowscope.review.store import ConflictError, Store
 from tests.review.stations import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+FULL = 2
+"""What SQLite calls ``synchronous = FULL``."""
 
 
 def relabel(cell_id: str, code: str = "N1", reader: str = "Ada", patient_id: str = "P1") -> Draft:
@@ -95,3 +100,28 @@ def test_a_review_on_a_read_only_disk_is_read_as_it_stands(tmp_path: Path, monke
         assert (store.head(), store.verify()) == (head, [])
         assert (list(tmp_path.iterdir()) == [path]) == is_read_only
         store.close()
+
+
+def test_sqlite_writes_ahead_waits_for_the_disk_and_locks_before_it_reads(tmp_path: Path) -> None:
+    path = tmp_path / "review.sqlite"
+    store = open_store(path)
+    begun: list[str] = []
+    with writing(store.engine) as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == FULL
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.set_trace_callback(begun.append)
+        other = sqlite3.connect(path, timeout=0)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")  # the lock is held though nothing was written yet
+        assert other.execute("SELECT count(*) FROM events").fetchone() == (0,), "who reads does not wait"
+        other.close()
+    store.append([relabel("c1")])
+    assert "BEGIN IMMEDIATE" in begun
+    with reading(store.engine) as connection:
+        connection.execute(sa.select(EVENTS.c.sequence)).all()
+        other = sqlite3.connect(path, timeout=0)
+        other.execute("BEGIN IMMEDIATE")  # and who reads holds up nobody who writes
+        other.close()
+    store.close()

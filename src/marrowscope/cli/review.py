@@ -403,7 +403,12 @@ def export(
         f"{done.n_exhaustive} of them annotated exhaustively"
     )
     typer.echo(f"Cells: {counts}; each stands in {done.folder / LIST_NAME}")
-    if done.split_from is None:
+    if done.split_from is None and done.split_missing:
+        typer.echo(
+            f"Split: none is written: {', '.join(map(str, done.split_missing))} was looked for, and its folder is not "
+            "there; name the file with --split, or call this from where the run was predicted"
+        )
+    elif done.split_from is None:
         typer.echo("Split: none is named, so none is written; name one with --split to keep its roles")
     else:
         typer.echo(f"Split: {done.folder / SPLIT_NAME}, with the roles of {done.split_from}")

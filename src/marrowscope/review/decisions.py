@@ -17,7 +17,7 @@ import numpy as np
 import shapely
 
 from marrowscope import geometry
-from marrowscope.errors import ReviewError, VocabularyError
+from marrowscope.errors import ReviewError
 from marrowscope.review.events import DECIDING, SETTLING, Draft, canonical
 from marrowscope.review.patient_state import REPLACED, SEGMENTER, lacks_names
 from marrowscope.review.smears import MOST_SMEARS
@@ -321,12 +321,9 @@ def _present(subject: Subject, decision: Decision) -> ReviewedCell:
 
 
 def _code(subject: Subject, code: object) -> str:
-    if not isinstance(code, str):
+    if not isinstance(code, str) or code not in subject.vocabulary.codes:
         _refuse(f"code {code!r}", "a code of the vocabulary")
-    try:
-        return subject.vocabulary.lookup(code).code
-    except VocabularyError as error:
-        raise ReviewError(str(error)) from error
+    return code
 
 
 def _object(decision: Decision) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import csv
 import io
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,17 +27,17 @@ from marrowscope.errors import InputError, ReviewError
 from marrowscope.records import Annotation
 from marrowscope.review.consensus import verdicts
 from marrowscope.review.patient_state import SEGMENTER
+from marrowscope.runs.checked_rows import read_rows
 from marrowscope.runs.to_annotations import write_annotated
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from marrowscope.cohort.folds import Role
     from marrowscope.review.consensus import Status, Verdict
     from marrowscope.review.patient_state import PatientState
     from marrowscope.review.station import Station
-    from marrowscope.runs.manifest import Manifest
     from marrowscope.runs.to_annotations import ImageSource
 
 LIST_NAME = "reviewed-cells.csv"
@@ -57,6 +58,8 @@ class ExportedReview:
     by_status: dict[Status, int]
     split_from: Path | None = None
     """The split whose roles the cohort carries; None where none was named."""
+    split_missing: tuple[Path, ...] = ()
+    """Files that were looked for in folders that are not there: of the cohort that was predicted."""
 
 
 def export_review(
@@ -88,7 +91,10 @@ def export_review(
         which = "signed patient with a cell" if signed_only else "cell"
         message = f"{run.folder}: found no {which} that a reader named, expected some; review cells first"
         raise ReviewError(message)
-    split = split or split_of_inputs(run.manifest)
+    missing: tuple[Path, ...] = ()
+    if split is None:
+        images = read_rows(run.folder, "fields")["path"]
+        split, missing = split_of_inputs(run.folder, run.manifest.command, images)
     roles = {} if split is None else _roles(split, list(known))
     exhaustive: list[bool] = []
 
@@ -104,15 +110,35 @@ def export_review(
         if roles:
             write_split(folder / SPLIT_NAME, roles)
     by_status = Counter(verdict.status for found in known.values() for verdict in found)
-    return ExportedReview(out, len(known), done.n_images, sum(exhaustive), dict(by_status), split)
+    return ExportedReview(out, len(known), done.n_images, sum(exhaustive), dict(by_status), split, missing)
 
 
-def split_of_inputs(manifest: Manifest) -> Path | None:
-    """Return the split.csv of the cohort that a run's command names; None where there is none, or several."""
-    folders = dict.fromkeys(Path(word) for word in manifest.command[1:] if not word.startswith("-"))
-    found = [folder / SPLIT_NAME for folder in folders if (folder / PATIENTS_NAME).is_file()]
-    found = [path for path in found if path.is_file()]
-    return found[0] if len(found) == 1 else None
+def split_of_inputs(run: Path, command: Sequence[str], images: Iterable[str]) -> tuple[Path | None, tuple[Path, ...]]:
+    """Return the split.csv of the cohort that a run was predicted from, and where one was looked for without a cohort.
+
+    The command names folders as seen from where it was given: that is the working folder, else the folder from which
+    its ``--out`` is this run. ``images`` are the paths of the run's images. None where no cohort has one, or several.
+    """
+    holding = {folder for path in images for folder in Path(path).parents}
+    named = dict.fromkeys(Path(word) for word in command[1:] if not word.startswith("-"))
+    bases = [Path(), *_origin(run.resolve(), command)]
+    found: list[Path] = []
+    missing: list[Path] = []
+    for name in named:
+        folder = next((base / name for base in bases if (base / name).is_dir()), None)
+        if folder is None and name in holding:
+            missing.append(name / SPLIT_NAME)
+        elif folder is not None and (folder / PATIENTS_NAME).is_file() and (folder / SPLIT_NAME).is_file():
+            found.append(folder / SPLIT_NAME)
+    return found[0] if len(found) == 1 else None, tuple(missing)
+
+
+def _origin(run: Path, command: Sequence[str]) -> list[Path]:
+    """Return the folder from which a command's ``--out`` is ``run``; nothing where the run was moved."""
+    words = [word.partition("=")[2] for word in command if word.startswith("--out=")]
+    words += [following for word, following in pairwise(command) if word in {"--out", "-o"}]
+    tails = [Path(word).parts for word in words if word and not Path(word).is_absolute()]
+    return [Path(*run.parts[: -len(tail)]) for tail in tails if tail and run.parts[-len(tail) :] == tail]
 
 
 def _roles(split: Path, patients: Sequence[str]) -> dict[str, Role]:

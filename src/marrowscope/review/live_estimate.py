@@ -192,7 +192,8 @@ def estimate(
 ) -> dict[str, Any]:
     """Return the figures of a patient as plain values; ``full`` and ``audit`` are None where they do not apply.
 
-    ``n_smears`` is what the files state of the smears; what a reader said of them is taken first.
+    ``n_smears`` is what the files state of the smears; what a reader said of them is taken first, and where
+    blinded readers disagree there is no number.
 
     ``machine`` is None out of depth, until a review gives a ratio: nothing is made of calls that nobody can vouch for.
     """
@@ -210,12 +211,16 @@ def estimate(
     if audit is not None and full is not None and full["ratio"] is not None:
         # One ratio a patient: every cell was named, and the audit's interval is about cells that were not.
         audit |= {"ratio": None, "advice": "all_named", "next": None}
+    smears = None if state.disputed_smears else state.n_smears or n_smears
     is_reviewed = any(figure is not None and figure["ratio"] is not None for figure in (full, audit))
     return {
         "machine": {**asdict(machine), "is_estimate": False} if is_reviewed or not is_out_of_depth else None,
         "full": full,
         "audit": audit,
-        "progress": _plain(asdict(review_progress(named, state.n_smears or n_smears, effect=effect))),
+        "progress": {
+            **_plain(asdict(review_progress(named, smears, effect=effect))),
+            "disputed_smears": list(state.disputed_smears),
+        },
     }
 
 

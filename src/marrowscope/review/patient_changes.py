@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from marrowscope.review.audit import check_drawn
 from marrowscope.review.patient_state import Comment, Signature
+from marrowscope.review.smears import SETTLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,18 @@ def _answered(state: PatientState, event: Event) -> dict[str, Any]:
     return {"audit_answers": {event.cell_id or "": event.new, **state.audit_answers}}
 
 
+def _smears(state: PatientState, event: Event) -> dict[str, Any]:
+    """Keep what blinded readers say side by side, until somebody who reads it unblinded says what stands."""
+    n = event.new["n"]
+    if event.reader not in state.blinded:
+        return {"n_smears": n, "smears_said": {SETTLED: n} if state.blinded else {event.reader: n}}
+    said = {**state.smears_said, event.reader: n}
+    settled = said.get(SETTLED)
+    numbers = {number for number in said.values() if number is not None}
+    one = numbers.pop() if len(numbers) == 1 else None
+    return {"n_smears": one if settled is None else settled, "smears_said": said}
+
+
 def _bind(state: PatientState, _event: Event) -> dict[str, Any]:
     """Forget what was about the cells of an earlier prediction; comments, signatures and spent looks stay.
 
@@ -74,7 +87,7 @@ PATIENT_CHANGES: dict[Kind, Callable[[PatientState, Event], dict[str, Any]]] = {
     "flag_answered": lambda state, event: {
         "flags_answered": {**state.flags_answered, event.new["flag"]: event.new["answer"]}
     },
-    "smears_stated": lambda _, event: {"n_smears": event.new["n"]},
+    "smears_stated": _smears,
     "full_review": lambda _, event: {
         "full_review_by": event.reader if event.new is not False else None,
         "full_review_utc": event.time_utc if event.new is not False else None,

@@ -124,6 +124,8 @@ class PatientState:
     flags_answered: Mapping[str, str] = field(default_factory=dict)
     n_smears: int | None = None
     """Smears that a reader says the fields are of; None where nobody did. It stays with a new prediction."""
+    smears_said: Mapping[str, int | None] = field(default_factory=dict)
+    """What each reader said of the smears; under ``smears.SETTLED`` what was said of readers who disagree."""
     full_review_by: str | None = None
     signatures: tuple[Signature, ...] = ()
     is_locked: bool = False
@@ -151,6 +153,12 @@ class PatientState:
     not_carried: tuple[Event, ...] = ()
     left_behind: tuple[LeftBehind, ...] = ()
     """What was about the cells of earlier predictions: audits, full reviews, checked fields, answers to flags."""
+
+    @property
+    def disputed_smears(self) -> tuple[int, ...]:
+        """The numbers of smears that blinded readers state, where they differ and nobody else says which is right."""
+        numbers = {n for n in self.smears_said.values() if n is not None}
+        return tuple(sorted(numbers)) if self.n_smears is None and len(numbers) > 1 else ()
 
     @property
     def present(self) -> list[ReviewedCell]:

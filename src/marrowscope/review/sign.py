@@ -111,7 +111,12 @@ def _reviewed(state: PatientState) -> ChecklistItem:
         return _lacking("reviewed", "reviewed.withdrawn", reader=by, other=decided_by)
     n_drawn = n_to_draw(state) if view is None else view.audit.sizes[0]
     if n_drawn < FEWEST_DRAWN:
-        return _lacking("reviewed", "reviewed.few", fewest=FEWEST_DRAWN)
+        is_few = n_to_draw(state) > 0
+        return (
+            _lacking("reviewed", "reviewed.few", fewest=FEWEST_DRAWN)
+            if is_few
+            else _lacking("reviewed", "reviewed.unconfirmed")
+        )
     if view is None:
         return _lacking("reviewed", "reviewed.none")
     if view.look is None:

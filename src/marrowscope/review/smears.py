@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from marrowscope.report.shown_rows import ShownField
 
 MOST_SMEARS = 20
+SETTLED = ""
+"""Under what name stands what somebody says of smears of which blinded readers state different numbers."""
+
 _SMEAR = re.compile(r"(?:smear|slide)[ _-]?(\d+|[a-z])(?![0-9a-z])", re.IGNORECASE)
 
 

@@ -37,7 +37,7 @@ _NAMED: Mapping[str, str] = {
 def refusal(said: Exception | str, language: str) -> str:
     """Return what ``said`` says in ``language``; in English where the catalog does not have it."""
     if language == _ENGLISH:
-        return str(said)
+        return _with_words(str(said))
     if isinstance(said, NotReadyError):
         words = load_words(language)
         lacking = "; ".join(item.sentence(words) for item in said.lacking)
@@ -49,6 +49,17 @@ def refusal(said: Exception | str, language: str) -> str:
     return load_strings(language)(
         key, **{name: _spoken(name, _bare(value), language) for name, value in values.items()}
     )
+
+
+def _with_words(sentence: str) -> str:
+    """Return an English sentence with the words for the kind of event that it names."""
+    for _, pattern in _patterns():
+        if (match := pattern.fullmatch(sentence)) is not None:
+            if "kind" not in match.groupdict():
+                return sentence
+            start, end = match.span("kind")
+            return f"{sentence[:start]}{_spoken('kind', match['kind'], _ENGLISH)}{sentence[end:]}"
+    return sentence
 
 
 def recognized(sentence: str) -> tuple[str, Mapping[str, str]] | None:

@@ -10,7 +10,7 @@ import pytest
 from marrowscope.review.decisions import Decision
 from marrowscope.review.events import Draft
 from marrowscope.review.live_estimate import audit_view
-from marrowscope.review.sign import figures_of
+from marrowscope.review.sign import checklist, figures_of
 from tests.review.pages.conftest import Served, expect, saved, serving
 from tests.review.pages.test_gallery_page import cursor, kinds, labels
 from tests.review.stations import READER, open_station
@@ -40,8 +40,12 @@ def test_an_audit_hides_the_calls_takes_every_name_in_order_and_gives_a_ratio(
 ) -> None:
     page = opened()
     expect(page.locator(".figure.audit")).to_contain_text("not drawn")
+    row = page.locator(".categories [data-category=N]")
+    n_called = sum(cell.category == "N" for cell in served.station.patient("P1").frozen)
+    expect(row.locator(".n")).to_have_text(f"0 / {n_called}")
     page.click(".figure.audit button")
     page.wait_for_selector("body.auditing")
+    expect(row).to_be_hidden()  # every cell's call is hidden, and the side counts none by it
     view = audit_view(served.station.state("P1"))
     assert view is not None
     order = list(view.order[: view.audit.sizes[0]])
@@ -82,6 +86,9 @@ def test_too_few_cells_for_an_audit_are_offered_as_a_full_review(opened: Callabl
     served.station.decide("P1", "Ada", [Decision("relabel", name, "N5") for name in names[-49:]], seen)
     page.reload()
     page.wait_for_selector("body[data-ready]")
+    expect(page.locator(".figure.audit b")).to_have_text("no cell left to draw")
+    (item,) = (item for item in checklist(served.station.chart("P1")) if item.key == "reviewed")
+    assert (item.is_done, item.said) == (False, "reviewed.unconfirmed")
     page.set_viewport_size({"width": 900, "height": 800})  # with 148 cells it is out of sight at 1280
     done = page.locator(".figure.full button")
     expect(done).to_be_visible()

@@ -11,7 +11,7 @@ import pytest
 import shapely
 
 from marrowscope.review.clicked_outline import ClickedOutline
-from tests.fake_runs import HEIGHT, WIDTH, circle
+from tests.fake_runs import HEIGHT, UM_PER_PX, WIDTH, circle
 from tests.review.pages.conftest import Served, expect, saved, until
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from marrowscope.review.events import Event
 
 FIELD = "P1/field_0"
+ZOOM = 1.4
+"""What + enlarges the field by."""
 
 
 def at(page: Page, x: float, y: float) -> tuple[float, float]:
@@ -336,3 +338,44 @@ def test_outlines_are_cut_and_compared_as_shapely_does(opened: Callable[..., Pag
         )
         is None
     )
+
+
+def test_the_scale_bar_is_as_long_as_it_says(opened: Callable[..., Page]) -> None:
+    page = opened()
+    page.evaluate(
+        """() => {
+          const draw = CanvasRenderingContext2D.prototype.fillText;
+          CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+            if (text.endsWith(" µm")) window.rule = Number.parseFloat(text);
+            return draw.call(this, text, ...place);
+          };
+        }"""
+    )
+    page.keyboard.press("g")
+    expect(page.locator(".field-canvas")).to_be_focused()
+    page.keyboard.press("w")
+    page.wait_for_function("window.rule > 0")
+    box = page.locator(".field-canvas").bounding_box()
+    assert box is not None
+    scale = min(box["width"] / WIDTH, box["height"] / HEIGHT)
+    told = set()
+    for zoom in (1.0, ZOOM, ZOOM**2):
+        if zoom > 1:
+            page.keyboard.press("+")
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        um, px = page.evaluate(
+            """() => {
+              const canvas = document.querySelector(".field-canvas");
+              const ratio = canvas.width / canvas.clientWidth;
+              const y = Math.round((canvas.clientHeight - 16.5) * ratio);
+              const row = canvas.getContext("2d").getImageData(0, y, canvas.width, 1).data;
+              const isRule = (x) => row[4 * x] === 29 && row[4 * x + 1] === 36 && row[4 * x + 2] === 41;
+              let x = Math.round(17 * ratio);
+              const from = Math.round(16 * ratio);
+              while (isRule(x)) x += 1;
+              return [window.rule, (x - from) / ratio];
+            }"""
+        )
+        assert px == pytest.approx(um / UM_PER_PX * scale * zoom, abs=1.5)
+        told.add(um)
+    assert len(told) > 1, "a bar that grew too long states less"

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marrowscope.report.strings import load_strings
+from marrowscope.review.decisions import Decision
 from marrowscope.review.hotkeys import default_hotkeys
 from marrowscope.review.measured_cells import distances, read_measures
 from marrowscope.vocabulary import load_vocabulary
 from tests.review.pages.conftest import Served, expect, saved
+from tests.review.stations import READER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from playwright.sync_api import Page
+
+N_REFERENCES = 6
 
 
 def codes(served: Served, patient_id: str = "P1") -> dict[str, str | None]:
@@ -198,3 +202,35 @@ def test_a_reader_says_of_how_many_smears_the_fields_are(opened: Callable[..., P
     page.locator("dialog.choose button", has_text="2").click()
     expect(figure).to_contain_text("smears: 2 of 2 wanted")
     assert served.station.state("P1").n_smears == 2
+
+
+def test_reference_cells_of_the_category_stand_beside(opened: Callable[..., Page], served: Served) -> None:
+    page = opened()
+    frozen = {cell.cell_id: cell for cell in served.station.patient("P1").frozen}
+    names = page.evaluate("fetch('/api/patients/P1/cells').then((answer) => answer.json())")["cell_id"]
+    here = cursor(page)
+    alike = {name for name, cell in frozen.items() if cell.category == frozen[here].category} - {here}
+    buttons = page.locator("#panel .references button")
+
+    def shown() -> list[str]:
+        return [names[int(at)] for at in buttons.evaluate_all("all => all.map(button => button.dataset.at)")]
+
+    expect(buttons.first).to_be_visible()
+    before = shown()
+    assert set(before) <= alike
+    assert len(before) == min(len(alike), N_REFERENCES)
+    certainty = {name: round(frozen[name].certainty, 4) for name in alike}  # as the page is told it
+    most = sorted(certainty.values(), reverse=True)[: len(before)]
+    assert [certainty[name] for name in before] == most, "unconfirmed ones by the machine's certainty"
+    page.wait_for_function("document.querySelector('#panel .references img').naturalWidth > 0")
+    confirmed = before[-1]
+    code = next(code.code for code in load_vocabulary().codes.values() if code.category == frozen[here].category)
+    served.station.decide("P1", READER, [Decision("relabel", confirmed, code)], 0)
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    while cursor(page) != here:
+        page.keyboard.press("ArrowRight")
+    expect(buttons.first).to_have_class("given")
+    assert shown() == [confirmed, *before[:-1]], "what a reader confirmed stands first"
+    buttons.first.click()
+    expect(page.locator(".tile.cursor")).to_have_attribute("data-cell", confirmed)

@@ -133,9 +133,13 @@ def decide(
     session: Annotated[Session, Depends(DECIDE)],
 ) -> dict[str, Any]:
     """Record decisions; the answer comes after they are on disk."""
-    if any(item.kind in SETTLING for item in sent.events) and "sign" not in session.permissions:
-        raise RefusedError(403, f"{session.reader} may not adjudicate: it needs the permission to sign")
     station = station_of(request)
+    settles = any(item.kind in SETTLING for item in sent.events)
+    if any(item.kind == "smears_stated" for item in sent.events):
+        state = station.state(patient_id)  # a reader of it adds a voice, anybody else settles what they dispute
+        settles = settles or (bool(state.disputed_smears) and session.reader not in state.blinded)
+    if settles and "sign" not in session.permissions:
+        raise RefusedError(403, f"{session.reader} may not adjudicate: it needs the permission to sign")
     decisions = [Decision(item.kind, item.cell_id, item.new) for item in sent.events]
     is_blinded = station.seen_by(patient_id, session).is_blinded
     appended = station.decide(patient_id, session.reader, decisions, sent.base, is_blinded=is_blinded)
@@ -162,6 +166,7 @@ def _state(seen: SeenState) -> dict[str, Any]:
         "sequence": seen.sequence,
         "is_locked": state.is_locked,
         "n_smears": state.n_smears,
+        "disputed_smears": list(state.disputed_smears),
         "full_review_by": state.full_review_by,
         "full_review_withdrawn": state.full_review_withdrawn,
         "misplaced": [

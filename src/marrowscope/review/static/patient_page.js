@@ -55,7 +55,7 @@ function showAudit(order, next) {
 }
 
 function count() {
-  if (audit.isOn) return;
+  if (audit.isOn) return side.count();
   $("#shown").textContent = t("review.n_shown", { n: gallery.order.length, of: cells.length });
   const fresh = new Set(ordered(cells, side.view, rank));
   const n = gallery.order.filter((i) => !fresh.has(i)).length + [...fresh].filter((i) => !gallery.place.has(i)).length;

@@ -86,7 +86,7 @@ export class Strip {
     const isFew = audit ? audit.sizes[0] < FEWEST_DRAWN : unnamed < FEWEST_DRAWN;
     const ratio = audit?.ratio;
     const size = audit?.sizes.find((wanted) => wanted > audit.n_answered) ?? audit?.sizes.at(-1);
-    const value = this.estimate.audit === undefined ? null : ratio ? `${ratio.x !== null && ratio.x !== undefined ? count(ratio.x, ratio.n) : ratio.fields.estimate === null ? "–" : percent(ratio.fields.estimate, 1)} · ${limits(ratio.fields)}` : isFew ? t("review.audit.few", { fewest: FEWEST_DRAWN }) : audit ? t("review.n_of_n", { x: audit.n_answered, n: size }) : t("review.audit.none");
+    const value = this.estimate.audit === undefined ? null : ratio ? `${ratio.x !== null && ratio.x !== undefined ? count(ratio.x, ratio.n) : ratio.fields.estimate === null ? "–" : percent(ratio.fields.estimate, 1)} · ${limits(ratio.fields)}` : isFew ? (unnamed ? t("review.audit.few", { fewest: FEWEST_DRAWN }) : t("review.audit.none_left")) : audit ? t("review.n_of_n", { x: audit.n_answered, n: size }) : t("review.audit.none");
     const remark = ratio ? [t("review.figure.audit_why", { n: ratio.n_named, of: ratio.n_cells }), found(ratio), following(audit.next)].filter(Boolean).join("; ") : "";
     this.#set("audit", value, remark);
     this.parts.audit.box.title = [audit?.advice && t(`review.advice.${audit.advice}`), ratio && t("review.figure.smear", { limits: limits(ratio.smear) })].filter(Boolean).join("\n");
@@ -111,7 +111,7 @@ export class Strip {
 
 const count = (x, n) => t("review.x_cblc_of_n", { x, n });
 
-const smears = ({ n_smears: n, wanted_smears: wanted }) => (n === null ? t("review.smears.none") : t("review.smears.n", { n, wanted }));
+const smears = ({ n_smears: n, wanted_smears: wanted, disputed_smears: said }) => (said.length ? t("review.smears.disputed", { said: said.join(", ") }) : n === null ? t("review.smears.none") : t("review.smears.n", { n, wanted }));
 
 const limits = (interval) => `${percent(interval.lower, 1)}–${percent(interval.upper, 1)}`;
 
