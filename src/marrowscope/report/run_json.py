@@ -106,7 +106,22 @@ def write_json(
 
 
 def schema_text() -> str:
-    """Return the JSON Schema (draft 2020-12) of the document, as in the published file."""
+    """Return the JSON Schema (draft 2020-12) of the document, as in the published file: a line for each record."""
     schema = RunDocument.model_json_schema(mode="serialization")
+    records = schema.pop("$defs")
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": _SCHEMA_ID}
-    return json.dumps(head | schema, indent=1, ensure_ascii=False) + "\n"
+    lines = [f"{_compact(name)}:{_compact(_untitled(value))}" for name, value in (head | schema).items()]
+    parts = ",\n".join(f"{_compact(name)}:{_compact(_untitled(value))}" for name, value in records.items())
+    return "{\n" + ",\n".join([*lines, '"$defs":{\n' + parts + "\n}"]) + "\n}\n"
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _untitled(schema: object) -> object:
+    """Return a schema without the titles that were made from the names, which the keys say already."""
+    if isinstance(schema, dict):
+        kept = {name: value for name, value in schema.items() if name != "title" or not isinstance(value, str)}
+        return {name: _untitled(value) for name, value in kept.items()}
+    return [_untitled(item) for item in schema] if isinstance(schema, list) else schema
