@@ -18,7 +18,7 @@ from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.errors import BundleError
 from marrowscope.imaging import sha256_file
 from marrowscope.predict import PredictConfig, predict
-from marrowscope.review.clicked_outline import ClickFinders
+from marrowscope.review.clicked_outline import ClickFinders, open_finder
 from marrowscope.review.events import Draft
 from marrowscope.review.export_cohort import export_review
 from marrowscope.review.run_bundle import find_run_bundle, named_bundle, refuse_other_bundles
@@ -204,3 +204,26 @@ def test_a_changed_graph_is_not_opened(run: Path, tmp_path: Path) -> None:
 )
 def test_the_bundle_that_a_command_names(command: tuple[str, ...], named: Path | None) -> None:
     assert named_bundle(command) == named
+
+
+@pytest.mark.parametrize(
+    ("predicted", "here", "opened"),
+    [
+        ("bf16-segmenter", ("f32", "bf16"), "bf16"),
+        ("bf16", ("f32", "bf16"), "bf16"),
+        ("bf16-segmenter", ("f32",), "f32"),
+        ("int8", ("f32", "bf16"), "f32"),  # of an earlier version
+    ],
+)
+def test_a_click_asks_in_the_precision_that_the_segmenter_predicted_in(
+    run: Path, monkeypatch: pytest.MonkeyPatch, predicted: str, here: tuple[str, ...], opened: str
+) -> None:
+    precisions: list[str] = []
+
+    def note(_graph: object, _backend: str, _device: str, precision: str, **_: object) -> None:
+        precisions.append(precision)
+
+    monkeypatch.setattr("marrowscope.bundle.bundle.open_network", note)
+    monkeypatch.setattr("marrowscope.review.clicked_outline.capabilities", lambda *_: here)
+    open_finder(read_manifest(run).model_copy(update={"precision": predicted}))
+    assert precisions == [opened]

@@ -18,6 +18,7 @@ import numpy as np
 import shapely
 
 from marrowscope import geometry
+from marrowscope.bundle.precisions import FULL, by_network
 from marrowscope.cells.quality import judge_contours, refuse_overlaps
 from marrowscope.errors import MarrowscopeError
 from marrowscope.machine import available_cores
@@ -106,7 +107,7 @@ def open_finder(manifest: Manifest, moved: Sequence[Path] = ()) -> ClickFinder:
     wanted = manifest.backend if manifest.backend in available_backends() else "auto"
     backend = choose_backend(wanted, "auto")
     here = capabilities(backend, "auto")
-    precision = manifest.precision if manifest.precision in here else "f32"
+    precision = manifest.precision if by_network(manifest.precision).segmenter in here else FULL
     network = bundle.open_segmenter(backend, "auto", precision, threads=max(1, available_cores() // 2))
     return ClickFinder(network, bundle.spec.segmenter, bundle.spec.quality_rules)
 
