@@ -15,6 +15,8 @@ without it. A cohort with annotations adds the true ratios. Each source, and eac
 For each: the share withheld; of the patients whose annotated ratio lies outside the interval that would have been
 printed (corrected where BUNDLE has rates for it, else Wilson's of x of n), the share withheld; of those inside, the
 share that keeps its figures; coverage and mean Winkler score (95%) of what is printed. Brackets: Clopper-Pearson, 95%.
+Of a patient whose fields are annotated in part (one labeled cell a tile), ratio and interval are of the labeled cells
+alone: Wilson's of those called CBLC among those that the run found and counted.
 """
 
 from __future__ import annotations
@@ -39,13 +41,16 @@ from marrowscope.records import Patient
 from marrowscope.report.verdict import shown_ratio
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.schemas import patient_row
+from marrowscope.statistics.intervals import wilson_interval
 from marrowscope.studies.bundle_domain import patient_scores
+from marrowscope.studies.error_rates import outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from marrowscope.bundle import Bundle
     from marrowscope.patient.depth import DepthScores, Domain
+    from marrowscope.vocabulary import Vocabulary
 
 N_FOLDS = 10
 ALPHA = 0.05
@@ -224,18 +229,36 @@ def read_run(run: Path, cohort: Path | None, bundle: Bundle, group: str | None) 
         name: None if ratio.lower is None or ratio.upper is None else (ratio.lower, ratio.upper)
         for name, ratio in shown.items()
     }
-    truth = {} if cohort is None else true_ratios(cohort, tables["fields"], tables["cells"], bundle)
+    truth: dict[str, float | None] = {}
+    if cohort is not None:
+        read = read_cohort(cohort, vocabulary=bundle.vocabulary)
+        linked = link_cells(tables["fields"], tables["cells"], read.patients, read.fields, bundle.vocabulary)
+        truth = dict(linked.ratios.select("patient_id", "true_ratio").iter_rows())
+        in_part = labeled_ratios(outcomes(linked.expert, tables["cells"], bundle.vocabulary), bundle.vocabulary)
+        for name in (name for name in in_part if truth.get(name) is None):
+            truth[name], limits[name] = in_part[name]
     return [
         Known(name, group or f"center {center}", scores, limits[name], truth.get(name))
         for name, center, scores in patient_scores(run)
     ]
 
 
-def true_ratios(cohort: Path, fields: pl.DataFrame, cells: pl.DataFrame, bundle: Bundle) -> dict[str, float | None]:
-    """Return the annotated ratio of each patient of ``cohort`` with exhaustively annotated fields."""
-    read = read_cohort(cohort, vocabulary=bundle.vocabulary)
-    ratios = link_cells(fields, cells, read.patients, read.fields, bundle.vocabulary).ratios
-    return dict(ratios.select("patient_id", "true_ratio").iter_rows())
+def labeled_ratios(cells: pl.DataFrame, vocabulary: Vocabulary) -> dict[str, tuple[float, tuple[float, float]]]:
+    """Return, by patient, the annotated ratio of the labeled cells, and Wilson's limits of those called CBLC.
+
+    ``cells`` is the table of ``studies.error_rates.outcomes``. The annotated ratio is over all countable cells, found
+    or not; the limits are over those that the run counted.
+    """
+    found = {}
+    for (patient,), own in cells.group_by("patient_id", maintain_order=True):
+        codes = [vocabulary.codes[code] for code in own["code"]]
+        n = sum(code.countable for code in codes)
+        counted = own.filter("counted")
+        if n and len(counted):
+            called = wilson_interval(int(counted["called_cblc"].sum()), len(counted))
+            true = sum(code.cblc and code.countable for code in codes) / n
+            found[str(patient)] = (true, (called.lower, called.upper))
+    return found
 
 
 def place(text: str) -> tuple[Path, Path | None]:

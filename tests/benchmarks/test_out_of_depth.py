@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 
-from benchmarks.out_of_depth import Known, Share, known_row, left_out_rows, summarize
+from benchmarks.out_of_depth import Known, Share, known_row, labeled_ratios, left_out_rows, summarize
 from marrowscope.patient.depth import DepthScores
+from marrowscope.statistics.intervals import wilson_interval
+from marrowscope.vocabulary import load_vocabulary
 
 
 def patient(background: float, truth: float | None = 0.5, limits: tuple[float, float] | None = (0.4, 0.6)) -> Known:
@@ -44,3 +47,17 @@ def test_a_left_out_group_is_judged_by_the_others_alone() -> None:
     apart = left_out_rows(groups, list(groups))
     assert [row.withheld.x for row in apart] == [20, 20, 40]
     assert known_row(groups).withheld.x == 0  # known, both are within
+
+
+def test_the_ratio_of_labeled_cells_counts_missed_ones_and_its_limits_do_not() -> None:
+    cells = pl.DataFrame(
+        {
+            "patient_id": ["P"] * 5 + ["missed"],
+            "code": ["N", "N", "L2", "L2", "A", "N"],  # A does not count
+            "counted": [True, False, True, True, True, False],
+            "called_cblc": [True, True, True, False, False, False],
+        }
+    )
+    found = labeled_ratios(cells, load_vocabulary())
+    limits = wilson_interval(2, 4)
+    assert found == {"P": (0.5, (limits.lower, limits.upper))}
