@@ -95,6 +95,21 @@ def test_of_many_patients_the_first_twenty_are_shown_and_all_are_for_scripts(
     assert [item["patient_id"] for item in patient_figures(rows)] == [item.patient_id for item in rows]
 
 
+def test_what_was_learned_from_simulated_cells_only_is_said_once(
+    row: PatientRow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marked = with_values(row, simulated_only=("M", "R1"), simulated_only_codes=("M", "J"))
+    print_patients([marked, marked])
+    assert said(capsys).count("The bundle learned these from simulated cells only: M, R1, J.") == 1
+    (figures,) = patient_figures([marked])
+    assert (figures["simulated_only"], figures["simulated_only_codes"]) == (["M", "R1"], ["M", "J"])
+    unstated = with_values(row, simulated_only=None, simulated_only_codes=None)
+    print_patients([unstated])
+    assert "simulated cells only" not in said(capsys)
+    (figures,) = patient_figures([unstated])
+    assert (figures["simulated_only"], figures["simulated_only_codes"]) == (None, None)
+
+
 def test_the_default_run_is_dated_and_never_one_that_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first = _dated_run()

@@ -46,7 +46,9 @@ def patient(photograph: Path, state: str = "not_validated") -> LabeledPatient:
 DRAWN = PatientComparison("S<1>", "S1", "AML", 100, 200, 0.5, 0.512, 0.4, 0.6, "above", 101, 202)
 
 
-def page(tmp_path: Path, shown: LabeledPatient, simulated: PatientComparison = DRAWN) -> str:
+def page(
+    tmp_path: Path, shown: LabeledPatient, simulated: PatientComparison = DRAWN, simulated_only: tuple[str, ...] = ()
+) -> str:
     path = tmp_path / "index.html"
     write_demo_page(
         path,
@@ -55,6 +57,7 @@ def page(tmp_path: Path, shown: LabeledPatient, simulated: PatientComparison = D
         bundles=("real", "drawn"),
         real_report="real-run/report/index.html",
         simulated_report="run/report/index.html",
+        simulated_only=simulated_only,
     )
     return path.read_text(encoding="utf-8")
 
@@ -90,6 +93,13 @@ def test_wrong_cells_come_first_and_are_marked_by_sign_and_words(tmp_path: Path,
     ]
     signs = re.findall(r'<li class="cell">.*?<span class="sign" aria-hidden="true">(.)</span>', text, re.DOTALL)
     assert signs == ["✗", "≠", "○", "✓", "✓"]
+
+
+def test_calls_of_what_simulated_cells_alone_taught_are_marked(tmp_path: Path, photograph: Path) -> None:
+    seen = words(page(tmp_path, patient(photograph), simulated_only=("N2", "J")))
+    assert "† The bundle learned these from simulated cells only: N2, J." in seen
+    assert ("call N2 † 0.91" in seen, "call N5 0.91" in seen) == (True, True)
+    assert "†" not in words(page(tmp_path, patient(photograph)))
 
 
 def test_the_page_needs_no_network_and_escapes_what_it_is_given(tmp_path: Path, photograph: Path) -> None:

@@ -75,6 +75,7 @@ def _as_json(result: Demonstration) -> dict[str, Any]:
         "page": str(result.page),
         "real_report": str(result.real_report),
         "real_patients": real,
+        "simulated_only": list(result.simulated_only),
         "report": str(result.report),
         "patients": simulated,
     }
@@ -83,6 +84,7 @@ def _as_json(result: Demonstration) -> dict[str, Any]:
 def _print_real(result: Demonstration) -> None:
     """Print the real pseudo-patients, one row each."""
     from marrowscope.cli.tables import new_table, print_table
+    from marrowscope.report.strings import load_strings
     from marrowscope.studies.real_patients import SOURCES
 
     table = new_table(
@@ -109,6 +111,8 @@ def _print_real(result: Demonstration) -> None:
         "Photographs of single cells, put together to pseudo-patients that mix donors. A coarse label counts as right "
         "where the call lies in its set. Nothing here says how marrowscope does in another hospital."
     )
+    if result.simulated_only:
+        typer.echo(load_strings()("learned.cohort", names=", ".join(result.simulated_only)))
     typer.echo()
 
 

@@ -49,6 +49,8 @@ def patient_figures(rows: Sequence[PatientRow]) -> list[dict[str, Any]]:
                 "interval_is_wide": ratio.is_wide,
                 "call": row.call,
                 "flags": [item.flag for item in row.flags],
+                "simulated_only": None if row.simulated_only is None else list(row.simulated_only),
+                "simulated_only_codes": None if row.simulated_only_codes is None else list(row.simulated_only_codes),
             }
         )
     return figures
@@ -71,6 +73,7 @@ def print_patients(rows: Sequence[PatientRow]) -> None:
     from rich.markup import escape
 
     from marrowscope.cli.tables import new_table, print_table
+    from marrowscope.report.cohort_page import simulated_only_names
     from marrowscope.report.first_screen import worst_flag
     from marrowscope.report.strings import load_strings
     from marrowscope.report.verdict import is_out_of_depth, standing_sentence
@@ -91,6 +94,8 @@ def print_patients(rows: Sequence[PatientRow]) -> None:
             typer.echo(f"{row.patient_id}: {sentence.striptags()}")
     if len(rows) > _MOST_SHOWN:
         typer.echo(f"{count_of(len(rows) - _MOST_SHOWN, 'more patient')}: see the report or patients.parquet.")
+    if names := simulated_only_names(rows):
+        typer.echo(strings("learned.cohort", names=", ".join(names)))
 
 
 def _counted_and_ratio(row: PatientRow) -> tuple[str, str]:

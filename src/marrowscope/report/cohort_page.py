@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
+from marrowscope.report.differential_rows import SIMULATED_MARK
 from marrowscope.report.verdict import Ratio, call_of, is_out_of_depth, is_unvalidated, shown_ratio, threshold_band
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from marrowscope.report.strings import Strings
     from marrowscope.runs.schemas import PatientRow
 
 _BIN = 0.012
@@ -116,14 +118,19 @@ def cohort_page(rows: Sequence[PatientRow]) -> CohortPage:
         is_corrected=any(row.corrected_ratio is not None for row in rows),
         is_unvalidated=any(is_unvalidated(row) and not is_out_of_depth(row) for row in rows),
         n_out_of_depth=sum(is_out_of_depth(row) for row in rows),
-        simulated_only=_simulated_only(rows),
+        simulated_only=simulated_only_names(rows),
     )
 
 
-def _simulated_only(rows: Sequence[PatientRow]) -> tuple[str, ...]:
+def simulated_only_names(rows: Sequence[PatientRow]) -> tuple[str, ...]:
     """Name what the bundle learned from simulated cells only: categories, plasma and single codes, each once."""
     names = [name for row in rows for name in (*(row.simulated_only or ()), *(row.simulated_only_codes or ()))]
     return tuple(dict.fromkeys(names))
+
+
+def learned_sentence(names: Sequence[str], texts: Strings) -> str | None:
+    """Explain the mark where names stand without a footnote of their own; None where nothing is marked."""
+    return f"{SIMULATED_MARK} {texts('learned.cohort', names=', '.join(names))}" if names else None
 
 
 def strips(lines: Sequence[CohortRow], column: Grouping) -> tuple[Strip, ...]:

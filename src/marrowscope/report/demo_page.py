@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, get_args
 
 from marrowscope.disk import write_text
 from marrowscope.evaluate.labeled_cells import Outcome
+from marrowscope.report.cohort_page import learned_sentence
 from marrowscope.report.environment import page_style, template_environment
 from marrowscope.report.field_pixels import FieldPixels
 from marrowscope.report.palette import category_color
@@ -129,8 +130,12 @@ def write_demo_page(
     bundles: tuple[str, str],
     real_report: str,
     simulated_report: str,
+    simulated_only: Sequence[str] = (),
 ) -> None:
-    """Write the page to ``path``; ``bundles`` are the names of the two, and the reports are links relative to it."""
+    """Write the page to ``path``; ``bundles`` are the names of the two, and the reports are links relative to it.
+
+    Calls of what the first bundle learned from simulated cells only (``simulated_only``) are marked.
+    """
     words = load_words()
     environment = template_environment()
     environment.filters.update(percent=words.percent)
@@ -140,6 +145,8 @@ def write_demo_page(
         sections=[_section(patient, source, words) for patient, source in real],
         simulated=simulated,
         bundles=bundles,
+        simulated_only=simulated_only,
+        learned=learned_sentence(simulated_only, words.strings),
         real_report=real_report,
         simulated_report=simulated_report,
     )

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from marrowscope.errors import ReviewError
+from marrowscope.report.cohort_page import simulated_only_names
 from marrowscope.report.verdict import is_out_of_depth
 from marrowscope.report.words import load_words
 from marrowscope.review.audit import FEWEST_DRAWN
@@ -194,6 +195,7 @@ def _stated(chart: Chart, full_name: str, head: Head, hidden: frozenset[str] = f
         },
         "codes": dict(sorted(Counter(shown_codes).items())),
         "categories": _by_category(shown, vocabulary),
+        "simulated_only": list(simulated_only_names([row])),
         "figures": figures_of(chart),
         "confirmed": [asdict(item) for item in state.decided],
         "full_review_utc": state.full_review_utc,

@@ -20,6 +20,8 @@ from uuid import NAMESPACE_OID, uuid5
 from markupsafe import Markup
 
 from marrowscope import __version__
+from marrowscope.report.cohort_page import learned_sentence
+from marrowscope.report.differential_rows import SIMULATED_MARK
 from marrowscope.report.environment import template_environment
 from marrowscope.report.fhir_parts import code, integer_part, percent, percent_range
 from marrowscope.report.words import load_words
@@ -167,7 +169,24 @@ def shown_categories(signature: Signature, words: Words) -> list[tuple[str, str,
     categories = signature.value["categories"]
     order = [*load_vocabulary().categories, *sorted(categories)]
     shown = sorted((name for name, counts in categories.items() if any(counts.values())), key=order.index)
-    return [(name, words.category(name), categories[name]) for name in shown]
+    return [
+        (
+            name,
+            f"{words.category(name)} {SIMULATED_MARK}" if _is_marked(name, signature.value) else words.category(name),
+            categories[name],
+        )
+        for name in shown
+    ]
+
+
+def learned_note(signature: Signature, words: Words) -> str | None:
+    """Say what the bundle learned from simulated cells only, as the run stated it; None where it stated nothing."""
+    return learned_sentence(signature.value.get("simulated_only", ()), words.strings)
+
+
+def _is_marked(name: str, value: Mapping[str, Any]) -> bool:
+    """Tell whether the machine alone called cells of a category that it learned from simulated cells only."""
+    return bool(value["categories"][name]["predicted_only"]) and name in value.get("simulated_only", ())
 
 
 def answered_flags(signature: Signature, words: Words) -> list[str]:
@@ -191,6 +210,7 @@ def signed_html(signature: Signature, lang: str = "en") -> str:
             t=words.strings,
             sentences=ratio_sentences(signature, words),
             categories=shown_categories(signature, words),
+            learned=learned_note(signature, words),
             style=Markup(style),  # noqa: S704  our own file
             title=title(signature, words),
             flags=answered_flags(signature, words),
@@ -212,6 +232,7 @@ def signed_fhir(signature: Signature, lang: str = "en") -> str:
     """
     value, words = signature.value, load_words(lang)
     patient, ratio, is_signed = value["patient"], signed_ratio(value), value["status"] != "preliminary"
+    learned = learned_note(signature, words)
     shared: Json = {
         "status": value["status"],
         "subject": {
@@ -255,7 +276,7 @@ def signed_fhir(signature: Signature, lang: str = "en") -> str:
                 f"{name}: {words.category(name)}",
                 {"valueInteger": counted["named_by_eye"]},
                 [integer_part(words.strings("signed.predicted"), counted["predicted_only"])],
-                [words.strings("signed.named")],
+                [words.strings("signed.named"), *([learned] if learned and _is_marked(name, value) else [])],
             )
             for name, counted in value["categories"].items()
             if any(counted.values())
@@ -326,6 +347,8 @@ def signed_hl7(signature: Signature, lang: str = "en") -> str:
     for name, counted in value["categories"].items():
         if any(counted.values()):
             add("NM", f"{name}: {words.category(name)}, {words.strings('signed.named')}", str(counted["named_by_eye"]))
+    if learned := learned_note(signature, words):
+        add("TX", words.strings("signed.category"), escaped(learned))
     if value["adequacy"]:
         add("TX", words.strings("signed.adequacy"), escaped(value["adequacy"]))
     for reason in _reason(value, words):

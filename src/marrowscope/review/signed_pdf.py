@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from marrowscope.report.typeset import find_pdf_fonts, typesetting
 from marrowscope.report.words import load_words
-from marrowscope.review.signed_documents import answered_flags, ratio_sentences, shown_categories, signed_by, title
+from marrowscope.review.signed_documents import (
+    answered_flags,
+    learned_note,
+    ratio_sentences,
+    shown_categories,
+    signed_by,
+    title,
+)
 
 if TYPE_CHECKING:
     from marrowscope.report.words import Words
@@ -55,6 +62,7 @@ def _document(signature: Signature, words: Words) -> dict[str, Any]:
                 [f"{key}: {name}", str(counts["named_by_eye"]), str(counts["predicted_only"])]
                 for key, name, counts in shown_categories(signature, words)
             ],
+            "note": learned_note(signature, words),
         },
         "parts": [
             {"title": strings("signed.adequacy"), "lines": [value["adequacy"] or strings("signed.no_comment")]},

@@ -57,6 +57,8 @@ class Demonstration:
     real_report: Path
     real_run: Path
     real_patients: tuple[LabeledPatient, ...]
+    simulated_only: tuple[str, ...] = ()
+    """What the bundle of the real cells learned from simulated ones only: categories, plasma, and single codes."""
 
 
 def run_demo(
@@ -105,6 +107,8 @@ def run_demo(
             finish=write_report,
         )
     real = compare_with_labels(real_run, real_bundle.vocabulary)
+    learned = real_bundle.learned
+    only = () if learned is None else tuple(dict.fromkeys((*learned.simulated_only, *learned.simulated_only_codes)))
     if not keep_cohort:
         simulate_cohort(cohort, config, progress=_stage(progress, "Simulating patients"), overwrite=overwrite)
 
@@ -116,6 +120,7 @@ def run_demo(
             [(patient, SOURCES[patient.center]) for patient in real],
             compare_with_truth(complete, cohort),
             bundles=(real_bundle.spec.name, read_manifest(complete).bundle.name),
+            simulated_only=only,
             real_report=f"{_REAL_RUN}/{_REPORT}",
             simulated_report=f"{_RUN}/{_REPORT}",
         )
@@ -139,6 +144,7 @@ def run_demo(
         real_report=real_run / _REPORT,
         real_run=real_run,
         real_patients=real,
+        simulated_only=only,
     )
 
 

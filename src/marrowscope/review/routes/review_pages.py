@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, Response
 
+from marrowscope.report.cohort_page import learned_sentence, simulated_only_names
 from marrowscope.report.environment import asset, template_environment
 from marrowscope.report.palette import category_color
 from marrowscope.report.plot import STYLE
@@ -162,7 +163,7 @@ def language_of(request: Request) -> str:
 def _patient(row: PatientRow, texts: Strings, *, is_blinded: bool) -> dict[str, Any]:
     """Return what the run says of a patient; out of depth no ratio is made of its counts.
 
-    A blinded reader gets neither count, state nor flags, which tell of the calls.
+    A blinded reader gets neither count, state nor flags, which tell of the calls, and no marks, which stand at calls.
     """
     has_ratio = row.state != "out_of_depth" and not is_blinded
     return {
@@ -172,6 +173,8 @@ def _patient(row: PatientRow, texts: Strings, *, is_blinded: bool) -> dict[str, 
         "state": None if is_blinded else row.state,
         "machine": {"x": row.n_cblc, "n": row.n_countable} if has_ratio else None,
         "flags": [{"flag": flag.flag, "name": texts.choose("flag", flag.flag)} for flag in row.flags if not is_blinded],
+        "simulated_only": [] if is_blinded else list(row.simulated_only or ()),
+        "learned": None if is_blinded else learned_sentence(simulated_only_names([row]), texts),
     }
 
 

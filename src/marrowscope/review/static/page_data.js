@@ -9,6 +9,9 @@ export function t(key, values = {}) {
 
 export const has = (key) => key in data.words;
 
+/** The sign of a category that the bundle learned from simulated cells only; nothing for others. */
+export const mark = (category) => (data.patient?.simulated_only?.includes(category) ? " †" : "");
+
 export const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)}%`;
 
 /** Make an element: attributes, then children; a child that is a string becomes text, never markup. */

@@ -1,7 +1,7 @@
 // The chosen cell, large: its facts, the codes with their keys, and reference cells of its category.
 import { centerOf, drawPart, nominalSide } from "./cell_picture.js";
 import { nameOf, pictureOf } from "./gallery.js";
-import { data, make, percent, t } from "./page_data.js";
+import { data, make, mark, percent, t } from "./page_data.js";
 import { NOT_A_CELL, Palette } from "./palette.js";
 import { read } from "./station.js";
 
@@ -58,7 +58,7 @@ export class Panel {
       : this.cells.isReviewed(i) ? t("review.decided_by", { reader: c.decided_by[i] }) : t("review.not_reviewed");
     const row = (label, value, kind = "") => (value === null ? [] : [make("dt", {}, label), make("dd", { class: kind }, value)]);
     this.facts.replaceChildren(
-      ...row(t("review.fact.machine"), machine === null ? t(c.origin[i] !== "model" ? "review.fact.drawn" : this.desk.state.blinded ? "review.fact.blinded" : "review.fact.hidden") : `${machine} ${percent(c.certainty[i])}`),
+      ...row(t("review.fact.machine"), machine === null ? t(c.origin[i] !== "model" ? "review.fact.drawn" : this.desk.state.blinded ? "review.fact.blinded" : "review.fact.hidden") : `${machine}${mark(machine)} ${percent(c.certainty[i])}`),
       ...row("CBLC", c.p_cblc[i] === null ? null : percent(c.p_cblc[i])),
       ...row(t("review.fact.area"), c.area_um2[i] === null ? null : `${PLACES.format(c.area_um2[i])} µm²`),
       ...row(t("review.fact.field"), this.fields.byId.get(c.field_id[i])?.name ?? c.field_id[i]),
@@ -74,7 +74,7 @@ export class Panel {
     if (this.cells.isRemoved(i)) return [chip("×", "gone"), ` ${t(`review.removed.${c.removed[i]}`)}`];
     if (code !== null) return [chip(code, "given"), ` ${nameOf(this.cells, code)}`];
     if (category === null) return [chip("?", "machine"), ` ${t("review.say.unnamed")}`];
-    return [chip(`${category}?`, "machine"), ` ${data.words[`category.${category}`] ?? category}`];
+    return [chip(`${category}?`, "machine"), ` ${data.words[`category.${category}`] ?? category}${mark(category)}`];
   }
 
   async #picture(i) {
@@ -148,7 +148,7 @@ export class Panel {
     const said = await read(`${this.desk.address}/cells/${encodeURIComponent(c.cell_id[i])}/measures`).catch(() => null);
     if (!said || this.token !== token) return;
     const others = said.categories.filter((other) => other.category !== c.model_category[i] && other.p >= 0.01).slice(0, 2);
-    if (others.length) this.facts.append(make("dt", {}, t("review.fact.else")), make("dd", {}, others.map((other) => `${other.category} ${percent(other.p)}`).join(", ")));
+    if (others.length) this.facts.append(make("dt", {}, t("review.fact.else")), make("dd", {}, others.map((other) => `${other.category}${mark(other.category)} ${percent(other.p)}`).join(", ")));
     if (said.contradiction) this.facts.append(make("dd", { class: "warn whole" }, `! ${t("review.fact.contradiction")}`));
   }
 }

@@ -1,5 +1,5 @@
 // What is shown and in what order: categories with their counts, ranges, fields.
-import { data, make, selectOf, t } from "./page_data.js";
+import { data, make, mark, selectOf, t } from "./page_data.js";
 import { BLINDED_ORDERS, EVERYTHING, KINDS, ORDERS } from "./order.js";
 
 export class Side extends EventTarget {
@@ -17,7 +17,7 @@ export class Side extends EventTarget {
     this.rows = new Map();
     for (const name of this.cells.categories) {
       const row = make("button", { "data-category": name, "aria-pressed": "false", title: t("review.category_hint") },
-        make("i"), make("b", {}, name), make("span", { class: "name" }, data.words[`category.${name}`] ?? name), make("span", { class: "n" }));
+        make("i"), make("b", {}, name), make("span", { class: "name" }, data.words[`category.${name}`] ?? name, mark(name)), make("span", { class: "n" }));
       row.style.setProperty("--code", data.colors[name] ?? "#6b7178");
       this.categories.append(row);
       this.rows.set(name, row);
@@ -35,7 +35,7 @@ export class Side extends EventTarget {
     element.append(
       make("label", { for: "order" }, t("review.order")), this.order, this.like,
       make("h2", {}, t("review.show")), this.kinds,
-      make("h2", {}, t("review.categories")), this.categories,
+      make("h2", {}, t("review.categories")), this.categories, data.patient.learned && make("p", { class: "soft learned" }, data.patient.learned),
       make("h2", {}, t("review.ranges")), ...(isBlinded ? [] : [range("certainty", "%", 100), range("cblc", "%", 100)]), range("area", "µm²", 1),
       make("label", { for: "field" }, t("review.field")), this.field, this.reset,
     );
