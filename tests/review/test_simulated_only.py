@@ -96,7 +96,8 @@ def test_every_document_marks_what_only_the_machine_called(station: Station, *, 
         return browser.get(f"/api/patients/P1/preliminary.{suffix}")
 
     words, page = load_words("en"), document("html").text
-    pdf = " ".join(" ".join(sheet.extract_text() for sheet in PdfReader(BytesIO(document("pdf").content)).pages).split())
+    sheets = PdfReader(BytesIO(document("pdf").content)).pages
+    pdf = " ".join(" ".join(sheet.extract_text() for sheet in sheets).split())
     for text in (page, pdf, document("hl7").text):
         assert (SAID in text) == learned
     for text in (page, pdf):

@@ -60,7 +60,9 @@ def test_an_interrupted_demonstration_goes_on_with_what_is_complete(
         return True
 
     monkeypatch.setattr(demo, "is_simulated", is_there)
-    monkeypatch.setattr(demo, "load_bundle", lambda folder: SimpleNamespace(folder=folder, vocabulary=None, learned=None))
+    monkeypatch.setattr(
+        demo, "load_bundle", lambda folder: SimpleNamespace(folder=folder, vocabulary=None, learned=None)
+    )
     monkeypatch.setattr(demo, "_is_run_of", lambda _bundle, run: has_real_run and run.name == "real-run")
     monkeypatch.setattr(demo, "simulate_cohort", lambda *_, **__: pytest.fail("the cohort is there"))
     monkeypatch.setattr(demo, "predict", lambda _paths, _bundle, run, **_: asked.append(run.name))

@@ -192,11 +192,12 @@ def write_card(
         trained_on=spec.training_data.description,
         coarse_labels=_coarse_labels(members),
         sources=_sources(spec, vocabulary),
+        of_simulated_cells=_of_simulated_cells(spec, vocabulary),
         initial_weights="; ".join(sorted({member.info.initial_weights for member in members})),
         teacher=_teachers(members),
         stage_rows="\n".join(stages),
         validation=_validation(members),
-        licenses="\n".join(f"- {part}: {terms}" for part, terms in spec.licenses.items()),
+        licenses="\n".join(f"- {part}: {terms}" for part, terms in spec.licenses.items()) + _credits(spec),
         n_golden=N_GOLDEN_CROPS + 1,
         parity=f"{max(max(member.parity.values()) for member in members):.1g}",
         n_parity=N_PARITY_CROPS,
@@ -272,7 +273,28 @@ def _sources(spec: BundleSpec, vocabulary: Vocabulary) -> str:
     lines += ["", f"**Learned from simulated cells only**: categories {only[0]}; raw codes {only[1]}."]
     if missing := learned.blasts_not_learned(None):
         lines.append(f"No blast estimate is printed for real photographs: {', '.join(missing)} had no real cells.")
+    real = [vocabulary.read_label(label) for source in spec.sources if not source.simulated for label in source.n_cells]
+    if real and all(label.countable is not False for label in real):
+        lines.append("No real cell that does not count (smudge cells and others) was there: simulated ones alone taught it.")
     return "\n".join(lines)
+
+
+def _of_simulated_cells(spec: BundleSpec, vocabulary: Vocabulary) -> str:
+    """Return what the bundle must not be used for because of classes without a real cell; empty without any."""
+    learned = learned_from(((source.simulated, source.n_cells) for source in spec.sources), vocabulary)
+    if learned is None or not (learned.simulated_only or learned.simulated_only_codes):
+        return ""
+    return "\n- Counting what it learned from simulated cells only (above) as if that were measured on real ones."
+
+
+def _credits(spec: BundleSpec) -> str:
+    """Give the credit that the license of each source asks for, a line each."""
+    lines = []
+    for source in spec.sources:
+        if source.attribution or source.doi:
+            doi = f" https://doi.org/{source.doi}" if source.doi else ""
+            lines.append(f"- {source.name} ({source.license}): {source.attribution}{doi}")
+    return "".join(f"\n{line}" for line in lines)
 
 
 def _implied_prior(members: Sequence[Member], head: str, decision_tau: float | None) -> list[float]:
