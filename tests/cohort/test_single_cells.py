@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +17,6 @@ from marrowscope.vocabulary import load_mapping, load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 WORDS = load_vocabulary()
 PIXELS = np.zeros((4, 4, 3), dtype=np.uint8)
@@ -65,6 +66,41 @@ def test_an_unknown_class_is_one_sentence_with_the_nearest_known(tmp_path: Path)
     assert "found label 'PEBB' (2 pictures, such as PEBB/0001-1000/b.png) and 1 other unknown label" in message
     assert "expected a label of mapping munich-marrow-21 (the nearest is 'PEB')" in message
     assert "\n" not in message
+
+
+def test_an_unknown_class_below_a_split_is_named_and_not_the_split(tmp_path: Path) -> None:
+    root = make(tmp_path, "Train/NGS/1", "TestA/NGS/2", "TestB/Large Lymph/3")
+    with pytest.raises(VocabularyError, match=r"found label 'Large Lymph' \(1 picture, such as TestB/Large Lymph/3"):
+        list_pictures(root, WORDS, load_mapping("munich-aml-15"))
+
+
+def test_a_picture_without_a_label_is_said_so(tmp_path: Path) -> None:
+    root, mapping = make(tmp_path / "set", "LYT/a", "loose"), load_mapping("munich-marrow-21")
+    with pytest.raises(
+        VocabularyError, match=r"found no label \(1 picture, such as loose.png\), .*; put each picture in"
+    ):
+        list_pictures(root, WORDS, mapping)
+    table = write_table(make(tmp_path, "x/1"), "image,label\nx/1.png,\n")
+    with pytest.raises(VocabularyError, match=r"found no label \(1 picture, such as x/1.png\), .*; fill in the column"):
+        list_pictures(table, WORDS)
+
+
+def test_the_folder_of_one_class_is_not_the_set(tmp_path: Path) -> None:
+    make(tmp_path, "BLA/0001-1000/a")
+    with pytest.raises(VocabularyError, match="'BLA' is the name of the folder itself: give the folder above it"):
+        list_pictures(tmp_path / "BLA", WORDS, load_mapping("munich-marrow-21"))
+
+
+def test_the_mapping_file_of_the_docs_reads_raabins_classes(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "cohort.md"
+    blocks = re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (text,) = [block for block in blocks if 'name = "raabin-5"' in block]
+    (tmp_path / "raabin.toml").write_text(text, encoding="utf-8")
+    mapping = load_mapping(tmp_path / "raabin.toml")
+    mapping.check_against(WORDS)
+    root = make(tmp_path / "set", "Train/Basophil/1", "TestA/Neutrophil/2", "TestA/Monocyte/3", "Train/Eosinophil/4")
+    pictures, _ = list_pictures(make(root, "TestB/Lymphocyte/5"), WORDS, mapping)
+    assert sorted(picture.code for picture in pictures) == ["B", "E", "L2", "M2", "Neutrophil{N4,N5; mainly N5}"]
 
 
 def test_two_classes_in_one_path_are_refused(tmp_path: Path) -> None:

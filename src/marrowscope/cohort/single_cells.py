@@ -93,18 +93,28 @@ def list_pictures(
 def _of_folder(root: Path, known: Collection[str], labels_from: str) -> list[CellPicture]:
     """List the pictures below a folder; what is left out in any folder of photographs is left out here too."""
     pictures = []
-    for entry in list_folder(root):
-        if not (entry.is_input or entry.is_left_out):
-            continue
+    entries = [entry for entry in list_folder(root) if entry.is_input or entry.is_left_out]
+    levels = Counter(
+        level for entry in entries for level, name in enumerate(_folders(entry.path, root)) if name in known
+    )
+    usual_level = max(levels, key=levels.__getitem__, default=None)
+    for entry in entries:
         where = entry.path.relative_to(root)
-        label = _prefix(entry.path.stem) if labels_from == FILE_NAME else _folder_label(where, known)
+        label = _prefix(entry.path.stem) if labels_from == FILE_NAME else _folder_label(where, known, usual_level)
         reason = entry.reason if entry.role is Role.UNREAD else "" if entry.role is Role.IMAGE else entry.role.value
         pictures.append(CellPicture(entry.path, printable(where.as_posix()), label, reason=reason))
     return pictures
 
 
-def _folder_label(where: Path, known: Collection[str]) -> str:
-    """Return the folder of a path that is a known label; the likeliest one where none is, "" where there is none."""
+def _folders(path: Path, root: Path) -> tuple[str, ...]:
+    return path.relative_to(root).parent.parts
+
+
+def _folder_label(where: Path, known: Collection[str], usual_level: int | None) -> str:
+    """Return the folder of a path that is a known label; the likeliest one where none is, "" where there is none.
+
+    The likeliest one stands at the ``usual_level`` of those that are known, or resembles one, or is the first.
+    """
     folders = where.parent.parts
     found = [name for name in folders if name in known]
     if len(set(found)) > 1:
@@ -114,8 +124,9 @@ def _folder_label(where: Path, known: Collection[str]) -> str:
         raise InputError(message)
     if found:
         return found[0]
+    at_usual = () if usual_level is None else folders[usual_level : usual_level + 1]
     close = [name for name in folders if nearest(name, known)]
-    return next(iter([*close, *folders]), "")
+    return next(iter([*at_usual, *close, *folders]), "")
 
 
 def _prefix(stem: str) -> str:
@@ -168,15 +179,21 @@ def _unknown_message(
     unknown = [picture for picture in pictures if picture.label not in known]
     label, n = Counter(picture.label for picture in unknown).most_common(1)[0]
     first = next(picture for picture in unknown if picture.label == label)
-    candidate = nearest(label, known)
+    candidate = nearest(label, known) if label else None
     hint = f"the nearest is {candidate!r}" if candidate else f"known are {', '.join(known)}"
     action = "rename the class, add it to a mapping file (--mapping), or give it a drop with the reason there"
     if labels_from == FOLDER and all(_prefix(Path(picture.where).stem) in known for picture in unknown):
         action = f"its file names begin with known labels: try --labels-from {FILE_NAME}"
+    elif labels_from == FOLDER and source.is_dir() and source.name in known:
+        action = f"{source.name!r} is the name of the folder itself: give the folder above it"
+    elif not label:
+        places = f"put each picture in a folder named by its class, or try --labels-from {FILE_NAME}"
+        action = places if source.is_dir() else "fill in the column label"
     more = len({picture.label for picture in unknown}) - 1
     others = f" and {more} other unknown label{'s' if more > 1 else ''}" if more else ""
     return (
-        f"{source}: found label {label!r} ({n} picture{'s' if n > 1 else ''}, such as {first.where}){others}, "
+        f"{source}: found {f'label {label!r}' if label else 'no label'} ({count_of(n, 'picture')}, such as "
+        f"{first.where}){others}, "
         f"expected a {scheme} ({hint}); {action}"
     )
 

@@ -275,7 +275,9 @@ def _sources(spec: BundleSpec, vocabulary: Vocabulary) -> str:
         lines.append(f"No blast estimate is printed for real photographs: {', '.join(missing)} had no real cells.")
     real = [vocabulary.read_label(label) for source in spec.sources if not source.simulated for label in source.n_cells]
     if real and all(label.countable is not False for label in real):
-        lines.append("No real cell that does not count (smudge cells and others) was there: simulated ones alone taught it.")
+        lines.append(
+            "No real cell that does not count (smudge cells and others) was there: simulated ones alone taught it."
+        )
     return "\n".join(lines)
 
 
