@@ -23,10 +23,11 @@ from marrowscope.report.fhir import write_fhir
 from marrowscope.report.html import write_report
 from marrowscope.report.pdf import write_pdfs
 from marrowscope.report.strings import LANGUAGES, load_strings
+from marrowscope.report.verdict import standing_sentence
 from marrowscope.report.words import load_words
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.schemas import patient_row
-from tests.fake_runs import assess_as
+from tests.fake_runs import EMPTY_PATIENT, assess_as
 from tests.report.test_exchange import set_patients
 
 if TYPE_CHECKING:
@@ -370,3 +371,15 @@ def test_the_sentence_has_the_figures_in_every_language(language: str, fake_run:
     page = unescape((run.folder / "report" / "patients" / "P1.html").read_text(encoding="utf-8"))
     assert sentence_of("depth_middling", language) in page
     assert "{" not in sentence_of("depth_middling", language)
+
+
+def test_no_distance_or_size_is_printed_as_the_limit_that_it_is_beyond() -> None:
+    checks = [
+        {"score": "distance", "value": 8.64, "usual": None, "lower_limit": None, "upper_limit": 8.62},
+        {"score": ERYTHROCYTES, "value": 5.4968, "usual": None, "lower_limit": 5.5, "upper_limit": 9.5},
+    ]
+    row = EMPTY_PATIENT | {"depth": checks, "state": "out_of_depth"}
+    stained = standing_sentence(patient_row(row | {"state_reason": "depth_stain"}), load_words())
+    assert "distance 8.64, limit 8.62" in str(stained)
+    small = standing_sentence(patient_row(row | {"state_reason": f"depth_{ERYTHROCYTES}"}), load_words())
+    assert "measure 5.497 um, expected 5.5 to 9.5 um" in str(small)

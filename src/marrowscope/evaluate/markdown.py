@@ -114,8 +114,8 @@ def _figures(scores: CenterScores) -> list[str]:
             method = f"interval: {kind.method}" if limits else ""
             note = "; ".join(text for text in (warning, figure.note, method) if text)
             lines.append(
-                f"| {kind.title} | {table_cell(figure_text(figure))} | {reference} | {figure.n} {kind.unit.of(figure.n)} "
-                f"| {figure.n_patients} | {table_cell(note)} |"
+                f"| {kind.title} | {table_cell(figure_text(figure))} | {reference} "
+                f"| {figure.n} {kind.unit.of(figure.n)} | {figure.n_patients} | {table_cell(note)} |"
             )
     return lines
 

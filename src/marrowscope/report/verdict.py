@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from marrowscope.patient.lymphoid import is_many
+from marrowscope.patient.quantify.threshold import CallRules
 from marrowscope.records import MARROW, UNKNOWN
 from marrowscope.report.depth_words import depth_words
 from marrowscope.report.words import integer
 from marrowscope.statistics.intervals import is_wide
+from marrowscope.wording import decimals_apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -287,7 +289,15 @@ def _depends_sentence(row: PatientRow, words: Words) -> Markup | None:
 
 
 def _confidence(share: float) -> str:
-    """Print a share of draws, which no line break divides; 0 and 1 are never printed as certain."""
+    """Print a share of draws, which no line break divides; 0 and 1 are never printed as certain.
+
+    A share is never printed as a limit of a call that it is not at: 94.97% makes none, 95.0% does.
+    """
     if share > 0.999:  # noqa: PLR2004
         return ">\N{NO-BREAK SPACE}99.9%"
-    return "<\N{NO-BREAK SPACE}0.1%" if share < 0.001 else f"{100 * share:.1f}%"  # noqa: PLR2004
+    if share < 0.001:  # noqa: PLR2004
+        return "<\N{NO-BREAK SPACE}0.1%"
+    rules = CallRules()
+    limits = (rules.confidence_above, rules.confidence_below)
+    digits = max(decimals_apart(100 * share, 100 * limit, 1) for limit in limits)
+    return f"{100 * share:.{digits}f}%"
