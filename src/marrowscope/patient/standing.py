@@ -120,8 +120,10 @@ def _standing_of_simulated(pooled: Quantification | None, specimen: str) -> Stan
     """Decide of a simulated patient: the rates hold for the specimen they were drawn of, or if none is stated."""
     if pooled is None or not pooled.simulated:
         return Standing("not_validated", "simulated_photographs")
-    if _is_unknown(specimen) or specimen.strip().casefold() == pooled.specimen:
+    if _is_unknown(specimen):
         return Standing("validated", "simulated", pooled)
+    if specimen.strip().casefold() == pooled.specimen:
+        return Standing("validated", "simulated", pooled.of_specimen(pooled.specimen))
     return Standing("not_validated", "simulated_specimen")
 
 
