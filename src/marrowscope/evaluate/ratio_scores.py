@@ -94,7 +94,7 @@ def threshold_sentence(threshold: float | None, bundle: Mapping[str, Any]) -> st
     if threshold is None:
         return ""
     if bundle.get("threshold") != threshold:
-        return f"Threshold {threshold:.3f}: given for this evaluation, not learned by it."
+        return f"Threshold {threshold:.3f}: given, not learned."
     learned = bundle.get("error_rates") or "The run does not state on whom it was learned."
     return f"Threshold {threshold:.3f}: that of the run's bundle. {learned}"
 
