@@ -98,9 +98,9 @@ def print_patients(rows: Sequence[PatientRow]) -> None:
     for row in rows[:_MOST_SHOWN]:
         if (sentence := standing_sentence(row, words)) is not None:
             standing_of.setdefault(str(sentence.striptags()), []).append(row.patient_id)
-    for told, names in standing_of.items():
-        others = f" and {count_of(len(names) - _MOST_NAMED, 'other')}" if len(names) > _MOST_NAMED else ""
-        typer.echo(f"{', '.join(names[:_MOST_NAMED])}{others}: {told}")
+    for told, sharing in standing_of.items():
+        others = f" and {count_of(len(sharing) - _MOST_NAMED, 'other')}" if len(sharing) > _MOST_NAMED else ""
+        typer.echo(f"{', '.join(sharing[:_MOST_NAMED])}{others}: {told}")
     if len(rows) > _MOST_SHOWN:
         typer.echo(f"{count_of(len(rows) - _MOST_SHOWN, 'more patient')}: see the report or patients.parquet.")
     if names := simulated_only_names(rows):

@@ -148,7 +148,7 @@ def write_demo_page(
         style=page_style("pages.css", "demo.css"),
         sections=[_section(patient, source, words) for patient, source in real],
         simulated=simulated,
-        learned=threshold_words(simulated, words),
+        threshold=threshold_words(simulated, words),
         bundles=bundles,
         simulated_only=simulated_only,
         learned=learned_sentence(simulated_only, words.strings),

@@ -33,13 +33,13 @@ from marrowscope.report.verdict import (
     call_sentence,
     is_out_of_depth,
     is_unvalidated,
-    learned_sentence,
     lymphoid_sentence,
     remarks,
     scope_sentence,
     shown_ratio,
     standing_sentence,
     threshold_band,
+    threshold_origin,
 )
 from marrowscope.report.words import load_words
 from marrowscope.runs.parquet import read_table
@@ -158,7 +158,7 @@ class _Maker:
         A patient of a center that is not validated has no conclusion.
         """
         beside = lymphoid_sentence(row, self.words)
-        learned = None if row.call is None else learned_sentence(row, self.words)
+        learned = None if row.call is None else threshold_origin(row, self.words)
         said = [call_sentence(row, self.words), *(sentence for sentence in (beside, learned) if sentence is not None)]
         conclusion = " ".join([*(plain(sentence) for sentence in said), self.words.strings("research_use")])
         center = self.words.stated("center", row.center)

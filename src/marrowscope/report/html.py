@@ -32,7 +32,7 @@ from marrowscope.report.pictures import FieldPicture, field_picture, shrink_fact
 from marrowscope.report.problems import PatientProblem, attempt, tell
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.strings import load_strings
-from marrowscope.report.verdict import learned_sentence, scope_sentence
+from marrowscope.report.verdict import scope_sentence, threshold_origin
 from marrowscope.report.words import Words, load_words
 from marrowscope.runs.folder import MADE_FROM_A_RUN
 from marrowscope.runs.older import older_run_remarks
@@ -168,7 +168,7 @@ class _Job:
         return self.environment.get_template("index.html.j2").render(
             page=page,
             scope=scope_sentence(page_rows, self.words),
-            learned=None if page.threshold_of is None else learned_sentence(page.threshold_of, self.words),
+            learned=None if page.threshold_of is None else threshold_origin(page.threshold_of, self.words),
             file_of=self.file_of,
             failed=self.tables.failed,
             remarks=older_run_remarks(self.run_dir),

@@ -253,14 +253,14 @@ def call_reasons(row: PatientRow, words: Words, *, confidence: Markup | None = N
         lymphoid_sentence(row, words),
         words.text(reason) if words.has(reason) else None,
         confidence,
-        learned_sentence(row, words),
+        threshold_origin(row, words),
         _earlier_method(row, words),
         _depends_sentence(row, words),
     )
     return [sentence for sentence in said if sentence is not None]
 
 
-def learned_sentence(row: PatientRow, words: Words) -> Markup | None:
+def threshold_origin(row: PatientRow, words: Words) -> Markup | None:
     """Return on which patients the threshold was learned, simulated ones by that word; None if it was given."""
     return learned_on(row.threshold_n_patients, words, simulated=bool(row.threshold_simulated))
 
