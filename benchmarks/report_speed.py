@@ -43,7 +43,10 @@ def deal_out(source: Path, out: Path, n_patients: int, n_cells: int) -> dict[str
     cells = read_table(source / "cells.parquet", "cells")
     of_field = {str(key[0]): frame for key, frame in cells.group_by("field_id", maintain_order=True)}
     rows = list(fields.iter_rows(named=True))
-    patients = [Patient(f"patient-{k:04d}", f"C{k % 6}", "control", age_group="adult") for k in range(n_patients)]
+    patients = [
+        Patient(f"patient-{k:04d}", f"C{k % 6}", "control", specimen="marrow", age_group="adult")
+        for k in range(n_patients)
+    ]
     made_fields: list[pl.DataFrame] = []
     made_cells: list[pl.DataFrame] = []
     at = 0

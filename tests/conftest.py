@@ -94,7 +94,7 @@ def packs_dir() -> Path:
     return folder
 
 
-TWO_PATIENTS = (Patient("P1", "A", "control"), Patient("P2", "B", "AML"))
+TWO_PATIENTS = (Patient("P1", "A", "control", "marrow"), Patient("P2", "B", "AML", "marrow"))
 
 
 @pytest.fixture

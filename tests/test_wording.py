@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import marrowscope
-from marrowscope.wording import count_of
+from marrowscope.wording import count_of, decimals_apart
 
 PACKAGE = Path(marrowscope.__file__).parent
 PLURAL = re.compile(r" (?:[a-z-]+ ){0,2}?(?!(?:has|is|was|does|times|[a-z]*ss)\b)[a-z]{2,}s\b(?!/)")
@@ -64,3 +64,13 @@ def test_the_search_for_plurals_finds_one() -> None:
     ]
     assert plurals_after_numbers('f"{n} patients"') == ["line 1: {n} patients"]
     assert plurals_after_numbers('f"{name} patients, {n} has this, {MOST} cells"') == []
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "shown"),
+    [(8.64, 8.62, ("8.64", "8.62")), (8.6, 8.6, ("8.6", "8.6")), (9.0, 8.6, ("9.0", "8.6"))],
+)
+def test_decimals_tell_a_value_from_its_limit(value: float, limit: float, shown: tuple[str, str]) -> None:
+    digits = decimals_apart(value, limit, 1)
+    assert (f"{value:.{digits}f}", f"{limit:.{digits}f}") == shown
+    assert decimals_apart(1.0, 1.0 + 1e-15, 1) == 9  # nothing tells these apart

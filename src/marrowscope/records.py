@@ -52,12 +52,12 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """One row of patients.csv, marrow where it states no specimen, or a folder that no row describes."""
+    """One row of patients.csv, or a folder that no row describes; what nobody stated is unknown."""
 
     patient_id: str
     center: str
     diagnosis: str
-    specimen: str = "marrow"
+    specimen: str = UNKNOWN
     age_group: str | None = None
     um_per_px: float | None = None
     extra: Mapping[str, str] = field(default_factory=dict)

@@ -65,6 +65,23 @@ PASSED_GATE, FAILED_GATE = make_gate(), make_gate(FAILED)
 
 
 @pytest.mark.parametrize(
+    ("change", "passed", "shown"),
+    [
+        (-0.00197, True, "-0.00197"),
+        (0.00204, False, "+0.00204"),
+        (0.002, False, "+0.0020"),
+        (-0.0004, True, "-0.0004"),
+        (0.0019999, True, "+0.0019999"),
+    ],
+)
+def test_a_change_is_never_printed_as_the_limit_that_it_is_not_at(change: float, *, passed: bool, shown: str) -> None:
+    gate = make_gate(make_change(mae=change))
+    assert gate.passed == passed
+    assert gate.shown(change) == shown
+    assert f"ratio MAE by up to {shown}, 0.002 is the limit" in gate.sentence()
+
+
+@pytest.mark.parametrize(
     ("gates", "capabilities", "expected"),
     [
         ({}, ("f32", "bf16"), "f32"),

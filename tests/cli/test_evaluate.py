@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -388,3 +389,24 @@ def test_vocabulary_of_a_laboratory_is_taken(
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 2
     assert "--vocabulary" in capsys.readouterr().err
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--vocabulary", own) == 0
+
+
+def test_every_output_says_on_whom_the_threshold_was_learned(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    used = {"name": "b", "threshold": 0.25, "error_rates": "Study threshold 0.250, learned on 9 simulated patients."}
+    manifest = read_manifest(run)
+    write_manifest(run, manifest.model_copy(update={"bundle": UsedBundle.model_validate(used)}))
+    said = f"Threshold 0.250: that of the run's bundle. {used['error_rates']}"
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+    for name in ("metrics.md", "index.html"):
+        assert said in unescape((tmp_path / "m" / name).read_text(encoding="utf-8")), name
+    assert run_main("compare", run, run, cohort, "--out", tmp_path / "c") == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert (tmp_path / "c" / "comparison.md").read_text(encoding="utf-8").count(said) == 1  # both sides have it
+    document = json.loads((tmp_path / "c" / "comparison.json").read_text(encoding="utf-8"))
+    assert document["threshold_from_a"] == document["threshold_from_b"] == said
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "n", "--threshold", "0.4") == 0
+    assert "Threshold 0.400: given, not learned." in capsys.readouterr().out

@@ -83,6 +83,22 @@ def test_out_of_depth_no_numerator_is_printed_and_the_reason_is(
     assert "3217" not in str(patient_figures([far]))
 
 
+def test_the_sentence_on_a_state_is_said_once_with_the_patients_who_share_it(
+    row: PatientRow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = {"state": "not_validated", "state_reason": "no_rates"}
+    measured = {"state": "validated", "state_reason": "center_measured", "center_n_reviewed": 31, "center_n_outside": 1}
+    rows = [with_values(row, patient_id=f"P{number}", **here) for number in range(5)]
+    print_patients([*rows, with_values(row, patient_id="Q", **measured)])
+    line = said(capsys)
+    sentence = "Not validated here: this is the machine's count, and nobody has measured its errors."
+    assert f"P0, P1, P2 and 2 others: {sentence}" in line
+    assert line.count(sentence) == 1
+    assert "Q: Validated in this center: error rates were measured on its 31 patients; 1 of" in line
+    print_patients([with_values(row, state=None, state_reason=None)])  # a run of an older version
+    assert "alidated" not in said(capsys)
+
+
 def test_of_many_patients_the_first_twenty_are_shown_and_all_are_for_scripts(
     row: PatientRow, capsys: pytest.CaptureFixture[str]
 ) -> None:

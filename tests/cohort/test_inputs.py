@@ -228,7 +228,7 @@ def test_what_is_stated_holds_for_loose_folders_and_not_for_a_cohorts(cohort: Pa
     (loose / "a.jpg").touch()
     stated = Stated(specimen="blood", age_group="adult", sex="female", diagnosis="MDS")
     *known, stranger = collect_inputs([cohort, loose], stated=stated).patients
-    assert {(patient.specimen, patient.age_group) for patient in known} == {("marrow", None)}
+    assert {(patient.specimen, patient.age_group) for patient in known} == {("unknown", None)}
     assert stranger == Patient("loose", "unknown", "MDS", "blood", "adult", extra={"sex": "female"})
     (one,) = collect_inputs([loose / "a.jpg"], stated=Stated(specimen="marrow")).patients
     assert one.specimen == "marrow"

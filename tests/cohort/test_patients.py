@@ -42,7 +42,7 @@ def test_optional_columns_and_the_rest(tmp_path: Path) -> None:
     read = table(tmp_path, f"{HEADER},specimen,age_group,subtype\np1,A,AML,Blood,adult,M2\np2,A,AML,,,\n")
     first, second = read.patients
     assert (first.specimen, first.age_group, dict(first.extra)) == ("blood", "adult", {"subtype": "M2"})
-    assert (second.specimen, second.age_group) == ("marrow", None)
+    assert (second.specimen, second.age_group, second.extra["subtype"]) == ("unknown", None, "")  # stated by nobody
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,13 @@ import pytest
 
 from marrowscope.evaluate.catalog import Method
 from marrowscope.evaluate.patient_scores import aml_figures
-from marrowscope.evaluate.ratio_scores import NOT_CORRECTED, interval_figures, ratio_figures, with_assessment
+from marrowscope.evaluate.ratio_scores import (
+    NOT_CORRECTED,
+    interval_figures,
+    ratio_figures,
+    threshold_sentence,
+    with_assessment,
+)
 from marrowscope.runs.parquet import conform
 from marrowscope.statistics import metrics
 from marrowscope.statistics.intervals import bootstrap_over_groups, wilson_interval
@@ -189,3 +195,11 @@ def test_assessment_of_the_run_is_joined_by_patient() -> None:
     assert joined["annotated_inside"].to_list() == [True, False, None]
     assert joined["run_threshold"].to_list() == [0.35] * 3
     assert joined["true_ratio"].to_list() == [0.3, 0.5, None]
+
+
+def test_a_threshold_says_where_it_is_from_and_on_whom_it_was_learned() -> None:
+    stated = {"threshold": 0.3, "error_rates": "Study threshold 0.300, learned on 17 simulated patients."}
+    assert threshold_sentence(0.3, stated) == f"Threshold 0.300: that of the run's bundle. {stated['error_rates']}"
+    assert threshold_sentence(0.2, stated) == "Threshold 0.200: given, not learned."
+    assert threshold_sentence(0.3, {"threshold": 0.3}).endswith("does not state on whom it was learned.")
+    assert threshold_sentence(None, stated) == ""

@@ -85,7 +85,10 @@ def test_a_patient_out_of_depth_has_counts_and_no_share() -> None:
     domain = Domain(measured_on="a test", n_patients=20, max_distance=4.0, scores={"contradictions": score})
     measured = Quantification(source="a test", rates=RATES, threshold=THRESHOLD)
     centers = MeasuredRates(measured, {"C": MeasuredCenter(measured, 30, 2)})
-    people = [Patient("near", "C", "AML", age_group="adult"), Patient("far", "C", "AML", age_group="adult")]
+    people = [
+        Patient("near", "C", "AML", specimen="marrow", age_group="adult"),
+        Patient("far", "C", "AML", specimen="marrow", age_group="adult"),
+    ]
     fields, cells = tables({"near": (150, 140, 10), "far": (150, 140, 10)})
     odd = pl.col("contradiction") | ((pl.col("patient_id") == "far") & (pl.col("category") == "N"))
     cells = cells.with_columns(contradiction=odd)
@@ -231,7 +234,7 @@ def test_a_bundle_without_sources_is_not_judged() -> None:
 
 
 def test_reference_ranges_are_those_that_were_chosen() -> None:
-    adult = Patient("P", "C", "AML", age_group="adult")
+    adult = Patient("P", "C", "AML", specimen="marrow", age_group="adult")
     fields, cells = tables({"P": (50, 350, 0)})
     for name, low in (("wintrobe", None), ("theml", 0.05)):
         row = assess_patients([adult], fields, cells, VOCABULARY, ranges=find_reference_ranges(name)).row(0, named=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 VOCABULARY = load_vocabulary()
 RANGES = load_reference_ranges()
-ADULT = Patient("P", "C", "control", age_group="adult")
+ADULT = Patient("P", "C", "control", specimen="marrow", age_group="adult")
 Call = tuple[str, bool, bool]
 
 
@@ -78,8 +78,9 @@ def test_ranges_of_adult_marrow_are_printed_for_adult_marrow_alone() -> None:
     assert by_name["Other"]["reference_low"] is None
     for patient in (
         Patient("P", "C", "control", specimen="blood", age_group="adult"),
-        Patient("P", "C", "control", age_group="child"),
-        Patient("P", "C", "control"),
+        Patient("P", "C", "control", specimen="marrow", age_group="child"),
+        Patient("P", "C", "control", specimen="marrow"),
+        Patient("P", "C", "control", age_group="adult"),
     ):
         assert not is_adult_marrow(patient)
         row = row_of([N5, R2], patient)
@@ -106,10 +107,10 @@ def test_blast_estimate_is_a_range_from_sure_to_possible_codes() -> None:
 @pytest.mark.parametrize(
     ("patient", "least"),
     [
-        (Patient("P", "C", "APL"), 4),
-        (Patient("P", "C", "AML", extra={"subtype": "APL"}), 4),
-        (Patient("P", "C", "AML"), 0),
-        (Patient("P", "C", "Pure erythroid leukemia"), 2),
+        (Patient("P", "C", "APL", "marrow"), 4),
+        (Patient("P", "C", "AML", "marrow", extra={"subtype": "APL"}), 4),
+        (Patient("P", "C", "AML", "marrow"), 0),
+        (Patient("P", "C", "Pure erythroid leukemia", "marrow"), 2),
     ],
 )
 def test_promyelocytes_and_proerythroblasts_count_as_blasts_when_declared(patient: Patient, least: int) -> None:
@@ -161,7 +162,7 @@ def test_other_is_whole_where_plasma_cells_are_not_predicted() -> None:
 
 @pytest.mark.parametrize("age_group", ["adult", "child", None])
 def test_myeloid_to_erythroid_and_adequacy_are_those_of_marrow_at_any_age(age_group: str | None) -> None:
-    row = row_of([N5] * 6 + [R2] * 3, Patient("P", "C", "control", age_group=age_group))
+    row = row_of([N5] * 6 + [R2] * 3, Patient("P", "C", "control", specimen="marrow", age_group=age_group))
     assert (row["me_ratio"], row["adequacy"]) == (2.0, "under_300")
     assert (row["me_reference_low"] is not None) == (age_group == "adult")
 

@@ -75,13 +75,18 @@ def test_simulated_photographs_are_known_by_their_mark(
     assert (found.quantification is not None) == (expected[0] == "validated")
 
 
-def test_a_simulated_patient_of_another_specimen_has_no_threshold() -> None:
+def test_a_simulated_patient_of_another_specimen_has_no_rates() -> None:
     learned = StudyThreshold(value=0.3, n_aml=17, n_other=33)  # of an older file: marrow
     measured = MeasuredRates(SIMULATED.model_copy(update={"threshold": learned}))
-    for specimen, threshold in (("Marrow", learned), ("unknown", learned), ("blood", None)):
-        found = standing_of("S1", fields((True, True)), measured, specimen=specimen).quantification
-        assert found is not None
-        assert found.threshold == threshold, specimen
+    for specimen in ("Marrow", "unknown", ""):
+        found = standing_of("S1", fields((True, True)), measured, specimen=specimen)
+        assert (found.state, found.reason, found.is_simulated) == ("validated", "simulated", True)
+        assert found.quantification is not None
+        assert found.quantification.threshold == learned, specimen
+    for specimen in ("blood", "Blood ", "pleural fluid"):
+        found = standing_of("S1", fields((True, True)), measured, specimen=specimen)
+        assert (found.state, found.reason, found.is_simulated) == ("not_validated", "simulated_specimen", True)
+        assert found.quantification is None, specimen
 
 
 def test_an_open_center_does_not_vouch_for_simulated_photographs() -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 LANGUAGES, SCHEMES = ("en", "zh"), ("light", "dark")
 PATIENTS = [
-    Patient("P1", "A", "control", age_group="adult"),
-    Patient("P2", "B", "AML", age_group="adult"),
+    Patient("P1", "A", "control", specimen="marrow", age_group="adult"),
+    Patient("P2", "B", "AML", specimen="marrow", age_group="adult"),
     Patient("P10", "A", "AML"),
 ]
 

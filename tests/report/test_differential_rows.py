@@ -12,7 +12,7 @@ from marrowscope.vocabulary import load_reference_ranges, load_vocabulary
 from tests.fake_runs import EMPTY_PATIENT
 
 WORDS = load_words()
-ADULT = Patient("P1", "A", "control", age_group="adult")
+ADULT = Patient("P1", "A", "control", specimen="marrow", age_group="adult")
 KEPT = pl.DataFrame(
     {
         "field_id": ["f"] * 6,

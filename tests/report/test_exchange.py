@@ -191,7 +191,9 @@ def test_tables_never_replace_those_of_a_cohort(fake_run: Callable[..., FakeRun]
 
 
 def test_json_is_valid_under_the_published_schema(fake_run: Callable[..., FakeRun]) -> None:
-    run = fake_run([Patient("P1", "A", "control", age_group="adult"), Patient("患者", "B", "AML")]).folder
+    run = fake_run(
+        [Patient("P1", "A", "control", specimen="marrow", age_group="adult"), Patient("患者", "B", "AML")]
+    ).folder
     values = {"call": "above", "corrected_ratio": 0.3, "call_reason": None, "correction_note": "none_called"}
     raised = [[flag("few_cells", 40.0)], []]
     set_patients(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.fake_runs import FakeRun
 
-ADULT = Patient("P1", "A", "control", age_group="adult")
+ADULT = Patient("P1", "A", "control", specimen="marrow", age_group="adult")
 ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 IN_R4: dict[str, set[str]] = {
     "Bundle": {"resourceType", "id", "language", "type", "timestamp", "entry"},
@@ -222,7 +222,7 @@ def test_patient_without_a_call_has_no_confidence(filled: FakeRun) -> None:
 def test_corrected_ratio_says_how_it_is_to_be_read(filled: FakeRun, values: dict[str, Any], told: str) -> None:
     assess_as(filled, "P1", **values)
     corrected = resources(bundles(filled)[0])["CBLC ratio, corrected for the classifier's errors"]
-    assert notes(corrected) == [load_strings()(told), load_strings()("ratio.scope")]
+    assert notes(corrected) == [load_strings()(told), load_strings()("ratio.scope.marrow")]
 
 
 def test_codes_are_text_but_for_units_and_absence(filled: FakeRun) -> None:

@@ -116,4 +116,5 @@ def test_the_blasts_of_a_promyelocytic_or_lymphoid_marrow_do_not_stand_alone() -
         "Lymphoid cells 31.0%: lymphoblasts are not in this estimate."
     )
     assert items()["blasts"].beside == ""
+    assert str(items(who_declared="apl")["blasts"].beside) == WORDS.strings("blasts.declared.apl")
     assert "With promyelocytes" not in items(**alt, who_not_learned=["M"])["blasts"].beside

@@ -36,6 +36,12 @@ def test_a_count_is_printed_as_one_and_a_share_in_percent() -> None:
     assert "30.0%" in rejected.measured
 
 
+def test_a_value_is_never_printed_as_the_limit_that_it_breaks() -> None:
+    near, at = lines([raised("many_rejected", 0.15004, 0.15), raised("few_cells", 99.0, 100.0)])
+    assert near.measured == WORDS.text("flags.measured", value="15.004%", limit="15.000%")
+    assert at.measured == WORDS.text("flags.measured", value="99", limit="100")
+
+
 def test_a_flag_of_fields_names_the_fields_that_raised_it() -> None:
     fields = (page(1), page(2, "blurred"), page(3, "exposure", "blurred"))
     blurred, failed = lines([raised("blurred_fields", 0.5, 0.2), raised("failed_fields", 0.1, 0.0)], fields)

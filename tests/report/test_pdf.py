@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 pypdf = pytest.importorskip("pypdf", reason="no pypdf: install the group dev")
 typst = pytest.importorskip("typst", reason="no typst: install the extra pdf")
 
-ADULT = Patient("P1", "A", "control", age_group="adult")
+ADULT = Patient("P1", "A", "control", specimen="marrow", age_group="adult")
 MARKUP = r"#strong[x] *b* _i_ $y$ @ref `c` // d /* e */ \ = <l> ~ -- 'q' #panic()"
 MM_PER_INCH = 25.4
 HIGHEST = "ratio_all_unclassified_cblc"
@@ -125,7 +125,7 @@ def test_two_pages_say_every_figure_of_a_filled_row(fake_run: Callable[..., Fake
         f"The ratio as counted if all cells that are not countable were CBLC: {100 * row[HIGHEST]:.1f}%; if",
         "Confidence that the ratio exceeds the threshold: 98.2%.",
         "The call changes within the threshold's own interval (17.0% to 26.0%).",
-        strings("ratio.scope"),
+        strings("ratio.scope.marrow"),
         "measured 43.2%, limit 15.0%",
         f"/ erythroid = {row['me_numerator']} / {row['me_denominator']} = {row['me_ratio']:.1f}",
         strings("blasts.marks.marrow"),
@@ -203,7 +203,10 @@ def test_blood_and_marrow_of_unknown_age_have_no_reference_range(
     assert (load_strings()("differential.no_me") in first) == (specimen == "blood")
 
 
-@pytest.mark.parametrize("patient", [Patient("none", "A", "AML"), Patient("none", "A", "AML", age_group="adult")])
+@pytest.mark.parametrize(
+    "patient",
+    [Patient("none", "A", "AML", "marrow"), Patient("none", "A", "AML", specimen="marrow", age_group="adult")],
+)
 def test_patient_without_a_cell_has_two_pages_too(fake_run: Callable[..., FakeRun], patient: Patient) -> None:
     first, second = pages_of(one_pdf(fake_run([patient], n_cells=0)))
     assert load_strings()("ratio.no_ratio_why") in first
@@ -229,7 +232,9 @@ def test_long_names_and_large_counts_stay_on_two_pages_inside_the_margins(
         request.getfixturevalue("chinese_font")
     long = (letter * 60)[:60].strip()
     monkeypatch.setattr("tests.fake_runs.CALLS", EVERY_CATEGORY)
-    run = fake_run([Patient(long, f"{long}C", f"{long}D" * 2, age_group="adult")], n_fields=16, n_cells=20)
+    run = fake_run(
+        [Patient(long, f"{long}C", f"{long}D" * 2, specimen="marrow", age_group="adult")], n_fields=16, n_cells=20
+    )
     row = read_table(run.folder / "patients.parquet", "patients").row(0, named=True)
     many = {
         "n": 1234,
@@ -361,7 +366,7 @@ def test_chosen_cells_are_the_most_certain_the_least_certain_and_the_nearest(
 
 
 def test_chinese_pages_hold_the_chinese_sentences(fake_run: Callable[..., FakeRun], chinese_font: str) -> None:
-    run = fake_run([Patient("患者一", "北京 A", "急性髓系白血病", age_group="adult")], n_fields=6)
+    run = fake_run([Patient("患者一", "北京 A", "急性髓系白血病", specimen="marrow", age_group="adult")], n_fields=6)
     assess_as(run, "患者一")
     path = one_pdf(run, lang="zh")
     first, second = (without_space(page) for page in pages_of(path))

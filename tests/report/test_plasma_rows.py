@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytest.importorskip("pypdf", reason="no pypdf: install the group dev")
 pytest.importorskip("typst", reason="no typst: install the extra pdf")
 
-ADULT = Patient("P1", "A", "control", age_group="adult")
+ADULT = Patient("P1", "A", "control", specimen="marrow", age_group="adult")
 REST = "other cells without plasma cells"
 
 

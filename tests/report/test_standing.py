@@ -7,7 +7,7 @@ import json
 import re
 from html import unescape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 import pytest
@@ -23,10 +23,11 @@ from marrowscope.report.fhir import write_fhir
 from marrowscope.report.html import write_report
 from marrowscope.report.pdf import write_pdfs
 from marrowscope.report.strings import LANGUAGES, load_strings
+from marrowscope.report.verdict import standing_sentence
 from marrowscope.report.words import load_words
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.schemas import patient_row
-from tests.fake_runs import assess_as
+from tests.fake_runs import EMPTY_PATIENT, assess_as
 from tests.report.test_exchange import set_patients
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 pypdf = pytest.importorskip("pypdf", reason="no pypdf: install the group dev")
 pytest.importorskip("typst", reason="no typst: install the extra pdf")
 
-ADULT = Patient("P1", "A", "control", age_group="adult")
+ADULT = Patient("P1", "A", "control", specimen="marrow", age_group="adult")
 ASSESSED: dict[str, Any] = {
     "corrected_ratio": 0.4321,
     "corrected_lower": 0.3456,
@@ -59,7 +60,7 @@ UNVALIDATED = [
     ("not_validated", reason)
     for reason in (
         *("no_rates", "other_centers", "center_not_open", "simulated_photographs", "mixed_photographs"),
-        *("center_unknown", "other_specimen"),
+        *("center_unknown", "other_specimen", "simulated_specimen"),
     )
 ]
 
@@ -120,7 +121,7 @@ def sentence_of(reason: str, language: str = "en") -> str:
     """Return the sentence of a state with the figures of ``in_state``."""
     name = reason.removeprefix("depth_")
     shown = ["7.9%", "1.2%"] if name in {"contradictions", "middling"} else ["0.0789", "0.0123"]
-    specimens = {"measured": "marrow", "specimen": "marrow"} if reason == "other_specimen" else {}
+    specimens = {"measured": "marrow", "specimen": "marrow"} if reason.endswith("_specimen") else {}
     return load_strings(language).texts[f"state.{reason}"].format(
         **specimens,
         patients="31 patients", outside=2, value=shown[0], usual=shown[1], low="5.5", high="9.5", distance="12.3",
@@ -188,7 +189,17 @@ def test_every_surface_has_the_same_figures_where_the_center_is_validated(
         for words in ("43.2%", "Above study threshold 21.1%", "98.7%", learned):
             assert words in found[name].replace("<strong>", "").replace("</strong>", ""), (name, words)
     assert "Above study threshold 21.1%" in found["fhir"]
-    assert "41 simulated patients" in found["fhir"]
+    learned = load_strings("en")("call.learned_on", patients="41 simulated patients")
+    (fhir,) = write_fhir(run.folder)
+    report = json.loads(fhir.read_text(encoding="utf-8"))["entry"][0]["resource"]
+    assert learned in report["conclusion"]  # and not only in a note of the call, which a reader may not open
+    index = " ".join(unescape((run.folder / "report" / "index.html").read_text(encoding="utf-8")).split())
+    assert learned in index
+    (shown,) = patient_figures(
+        [patient_row(read_table(run.folder / "patients.parquet", "patients").row(0, named=True))]
+    )
+    stated = {name: shown[name] for name in ("threshold", "threshold_n_patients", "threshold_simulated")}
+    assert stated == {"threshold": ASSESSED["threshold"], "threshold_n_patients": 41, "threshold_simulated": True}
     row, patient = tables(run)
     assert float(row["corrected_ratio"]) == patient["corrected_ratio"] == 0.4321
     assert row["call"] == patient["call"] == "above"
@@ -233,6 +244,48 @@ def test_no_surface_prints_a_ratio_whose_interval_is_wider_than_half_the_scale(
     assert (row["interval_wide"], patient["interval_wide"]) == ("true", True)
 
 
+@pytest.mark.parametrize("specimen", ["marrow", "blood", "unknown"])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_no_surface_speaks_of_the_marrow_where_the_specimen_is_another(
+    specimen: str, language: Literal["en", "zh"], fake_run: Callable[..., FakeRun]
+) -> None:
+    run, strings = fake_run([Patient("P1", "A", "control", specimen)]), load_strings(language)
+    in_state(run, "not_validated", "no_rates")
+    write_report(run.folder, lang=language)
+    (fhir,) = write_fhir(run.folder, lang=language)
+    pages = [run.folder / "report" / name for name in ("index.html", "patients/P1.html")]
+    for path in (*pages, fhir):
+        words = " ".join(unescape(Path(path).read_text(encoding="utf-8")).split())
+        for other in ("marrow", "blood", "unknown"):
+            assert (strings(f"ratio.scope.{other}") in words) == (other == specimen), (path, other)
+    if language == "en":
+        (pdf,) = write_pdfs(run.folder, run.folder / "pdf")
+        words = " ".join("".join(sheet.extract_text() for sheet in pypdf.PdfReader(pdf).pages).split())
+        assert strings(f"ratio.scope.{specimen}") in words
+
+
+def test_a_cohort_of_both_specimens_has_the_scope_of_neither(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run([Patient(name, "A", "control", name) for name in ("marrow", "blood")])
+    write_report(run.folder)
+    index = " ".join(unescape((run.folder / "report" / "index.html").read_text(encoding="utf-8")).split())
+    assert load_strings("en")("ratio.scope.unknown") in index
+
+
+def test_the_threshold_is_drawn_beside_no_patient_whom_it_does_not_hold_for(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run([Patient("P1", "A", "control", "marrow"), Patient("P2", "B", "AML", "marrow")])
+    assess_as(run, "P1", **ASSESSED)
+    write_report(run.folder)
+    index = (run.folder / "report" / "index.html").read_text(encoding="utf-8")
+    lines = {
+        name: index.partition(f'<a href="patients/{name}.html">')[2].partition("</tr>")[0] for name in ("P1", "P2")
+    }
+    assert 'class="limit"' in lines["P1"]
+    assert 'class="limit"' not in lines["P2"]
+    strips = index.partition('id="ratios"')[2].partition("</section>")[0].split('<span class="strip-name">')[1:]
+    drawn = {strip.partition(" ")[0]: 'class="limit"' in strip for strip in strips}
+    assert drawn == {"control": True, "AML": False, "A": True, "B": False}
+
+
 def test_a_threshold_of_an_earlier_method_is_said_on_every_surface(fake_run: Callable[..., FakeRun]) -> None:
     run = fake_run([ADULT])
     in_state(run, "validated", "center_measured")
@@ -249,7 +302,7 @@ def test_no_surface_gives_a_share_where_the_patient_is_out_of_depth(fake_run: Ca
     run, words = fake_run([ADULT]), load_words()
     (before,) = read_table(run.folder / "patients.parquet", "patients").to_dicts()
     in_state(run, "out_of_depth", "depth_middling")
-    phrases = ("ratio.scope", "ratio.machine", "ratio.raw", "blasts.codes", "differential.lead")
+    phrases = ("ratio.scope.marrow", "ratio.machine", "ratio.raw", "blasts.codes", "differential.lead")
     forbidden = [
         words.percent(before["cblc_ratio"]),
         words.percent(before["ratio_all_unclassified_cblc"]),
@@ -318,3 +371,15 @@ def test_the_sentence_has_the_figures_in_every_language(language: str, fake_run:
     page = unescape((run.folder / "report" / "patients" / "P1.html").read_text(encoding="utf-8"))
     assert sentence_of("depth_middling", language) in page
     assert "{" not in sentence_of("depth_middling", language)
+
+
+def test_no_distance_or_size_is_printed_as_the_limit_that_it_is_beyond() -> None:
+    checks = [
+        {"score": "distance", "value": 8.64, "usual": None, "lower_limit": None, "upper_limit": 8.62},
+        {"score": ERYTHROCYTES, "value": 5.4968, "usual": None, "lower_limit": 5.5, "upper_limit": 9.5},
+    ]
+    row = EMPTY_PATIENT | {"depth": checks, "state": "out_of_depth"}
+    stained = standing_sentence(patient_row(row | {"state_reason": "depth_stain"}), load_words())
+    assert "distance 8.64, limit 8.62" in str(stained)
+    small = standing_sentence(patient_row(row | {"state_reason": f"depth_{ERYTHROCYTES}"}), load_words())
+    assert "measure 5.497 um, expected 5.5 to 9.5 um" in str(small)

@@ -110,6 +110,15 @@ def test_confidence_is_never_printed_as_certain() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("share", "call", "shown"),
+    [(0.9497, "indeterminate", "94.97%"), (0.95, "above", "95.0%"), (0.02501, "indeterminate", "2.501%")],
+)
+def test_confidence_is_never_printed_as_that_of_another_call(share: float, call: str, shown: str) -> None:
+    said = verdict(patient_row(FULL | {"confidence_above": share, "call": call}), WORDS)
+    assert any(shown in detail for detail in said.details), said.details
+
+
 def test_no_call_prints_no_confidence() -> None:
     said = verdict(
         patient_row(FULL | {"call": "no_call", "call_reason": "few_fields", "call_depends_on_threshold": False}), WORDS

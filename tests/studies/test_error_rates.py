@@ -13,6 +13,7 @@ from marrowscope.bundle import SPEC_NAME, load_bundle
 from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.bundle.spec_file import description_text
 from marrowscope.cli.main import app
+from marrowscope.cli.quantify import _specimen_remark
 from marrowscope.errors import BundleError, CohortError, InputError
 from marrowscope.imaging import read_image, sha256_file, write_image
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE
@@ -146,6 +147,7 @@ def test_the_command_prints_what_it_measured(cohort: Path, tmp_path: Path) -> No
     assert answer.exit_code == 0, answer.output
     assert "measured on 4 patients" in answer.output
     assert "There is no study threshold" in answer.output
+    assert "Specimen unknown" not in answer.output
     assert (bundle / QUANTIFICATION_FILE).is_file()
 
 
@@ -191,3 +193,11 @@ def test_quantify_takes_the_names_of_shipped_bundles(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, made)
         assert found in str(result.exception)
         assert "--bundle" not in str(result.exception)
+
+
+def test_quantify_says_how_many_patients_state_no_specimen(tmp_path: Path) -> None:
+    table = tmp_path / "patients.csv"
+    table.write_text("patient_id,center,diagnosis,specimen\np1,A,AML,\np2,A,AML,blood\np3,A,AML,\n", encoding="utf-8")
+    assert _specimen_remark(tmp_path).startswith("Specimen unknown: 2 patients. Rates are of one specimen,")
+    table.write_text("patient_id,center,diagnosis,specimen\np1,A,AML,marrow\n", encoding="utf-8")
+    assert _specimen_remark(tmp_path) == ""

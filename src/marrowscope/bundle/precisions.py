@@ -21,6 +21,7 @@ from marrowscope.config import FrozenModel
 from marrowscope.errors import ConfigError
 from marrowscope.imaging import sha256_bytes
 from marrowscope.networks import resolve_device
+from marrowscope.wording import decimals_apart
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -105,6 +106,10 @@ class PrecisionGate(FrozenModel):
             raise ValueError(message)
         return self
 
+    def shown(self, change: float) -> str:
+        """Print a change with its sign, never as the limit that it does not reach."""
+        return f"{change:+.{decimals_apart(abs(change), self.max_change, 4)}f}"
+
     def sentence(self) -> str:
         """Return the verdict and the largest changes as one line."""
         changes = list(self.centers.values())
@@ -112,8 +117,8 @@ class PrecisionGate(FrozenModel):
         mae = max((change.ratio_mae_change for change in changes), key=_size)
         verdict = "passed" if self.passed else "FAILED"
         return (
-            f"{verdict} on {self.measured_on}: CBLC weighted F1 changes by up to {f1:+.4f}, "
-            f"ratio MAE by up to {mae:+.4f}, {self.max_change:g} is the limit"
+            f"{verdict} on {self.measured_on}: CBLC weighted F1 changes by up to {self.shown(f1)}, "
+            f"ratio MAE by up to {self.shown(mae)}, {self.max_change:g} is the limit"
         )
 
 

@@ -143,7 +143,7 @@ def _print(document: ComparisonDocument) -> None:
     from rich.markup import escape
 
     from marrowscope.cli.tables import new_table, print_table
-    from marrowscope.evaluate.comparison_output import difference_text, p_text
+    from marrowscope.evaluate.comparison_output import difference_text, p_text, threshold_lines
 
     table = new_table("center", "figure", "A", "B", "A - B, 95% interval", "p", title="Comparison, paired by patient")
     for center in document.centers:
@@ -156,6 +156,8 @@ def _print(document: ComparisonDocument) -> None:
         table.add_section()
     print_table(table)
     typer.echo(f"A: {document.a}. B: {document.b}. {count_of(document.n_fields, 'annotated field')} of both.")
+    for line in threshold_lines(document):
+        typer.echo(line)
     last = document.centers[-1]
     for row in last.decisions:
         counts = f"only A right {row.only_a_right}, only B right {row.only_b_right}, McNemar's exact p "

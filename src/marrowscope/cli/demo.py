@@ -117,8 +117,10 @@ def _print_real(result: Demonstration) -> None:
 
 
 def _print_simulated(result: Demonstration) -> None:
-    """Print the simulated patients, one row each."""
+    """Print the simulated patients, one row each, and on whom the threshold of their calls was learned."""
     from marrowscope.cli.tables import new_table, print_table
+    from marrowscope.report.demo_page import threshold_words
+    from marrowscope.report.words import load_words
 
     table = new_table(
         "patient",
@@ -152,3 +154,5 @@ def _print_simulated(result: Demonstration) -> None:
     typer.echo(
         "Corrected for the classifier's errors; the interval is for these fields. For research use, not a diagnosis."
     )
+    if learned := threshold_words(result.patients, load_words()):
+        typer.echo(learned)

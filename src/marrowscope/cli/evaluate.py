@@ -186,7 +186,7 @@ def _report(work: _Work, truth: Cohort, out: Path) -> None:
         return
     _print_main_figures(evaluation)
     _print_calls(evaluation)
-    _print_own_rates(evaluation)
+    _print_origins(evaluation)
     _print_not_compared(evaluation)
     typer.echo(f"Page: {shown(out / 'index.html')}")
     typer.echo(f"Every figure: {shown(out / 'metrics.md')}; tables and figures/*.svg beside it.")
@@ -317,12 +317,17 @@ def _print_not_compared(evaluation: Evaluation) -> None:
         )
 
 
-def _print_own_rates(evaluation: Evaluation) -> None:
-    """Name the centers whose ratios were corrected with their own rates: their patients may be those of the rates."""
-    from marrowscope.evaluate.ratio_scores import own_rates_sentence
+def _print_origins(evaluation: Evaluation) -> None:
+    """Name the centers whose ratios were corrected with their own rates, and the patients of the threshold.
+
+    The patients of those centers may be those of the rates.
+    """
+    from marrowscope.evaluate.ratio_scores import own_rates_sentence, threshold_sentence
 
     if evaluation.own_rates:
         typer.echo(f"! {own_rates_sentence(evaluation.own_rates)}")
+    if learned := threshold_sentence(evaluation.config.threshold, evaluation.run.bundle):
+        typer.echo(learned)
 
 
 def _print_calls(evaluation: Evaluation) -> None:

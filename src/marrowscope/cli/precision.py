@@ -85,9 +85,9 @@ def _print_gate(name: str, gate: PrecisionGate) -> None:
         table.add_row(
             escape(f"{center}\n{count_of(change.n_patients, 'patient')}, {count_of(change.n_cells, 'cell')}"),
             f"{change.cblc_weighted_f1:.4f}",
-            f"{change.cblc_weighted_f1_change:+.4f}\n{_limits(change.cblc_weighted_f1_interval)}",
+            f"{gate.shown(change.cblc_weighted_f1_change)}\n{_limits(change.cblc_weighted_f1_interval)}",
             f"{change.ratio_mae:.4f}",
-            f"{change.ratio_mae_change:+.4f}\n{_limits(change.ratio_mae_interval)}",
+            f"{gate.shown(change.ratio_mae_change)}\n{_limits(change.ratio_mae_interval)}",
         )
     print_table(table)
     typer.echo(f"{name}: {gate.sentence()}.")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _MOST_SHOWN = 20
 """Patients on the terminal; the report and ``--json`` have all."""
+_MOST_NAMED = 3
+"""Patients named before the sentence on their state, which many share."""
 
 
 def patient_rows(prediction: Prediction) -> list[PatientRow]:
@@ -48,6 +50,9 @@ def patient_figures(rows: Sequence[PatientRow]) -> list[dict[str, Any]]:
                 "is_corrected": row.corrected_ratio is not None,
                 "interval_is_wide": ratio.is_wide,
                 "call": row.call,
+                "threshold": row.threshold,
+                "threshold_n_patients": row.threshold_n_patients,
+                "threshold_simulated": row.threshold_simulated,
                 "flags": [item.flag for item in row.flags],
                 "simulated_only": None if row.simulated_only is None else list(row.simulated_only),
                 "simulated_only_codes": None if row.simulated_only_codes is None else list(row.simulated_only_codes),
@@ -69,14 +74,14 @@ def specimen_remark(rows: Sequence[PatientRow]) -> list[str]:
 
 
 def print_patients(rows: Sequence[PatientRow]) -> None:
-    """Print a line per patient, the first ones of many; what may not be printed of a patient is not."""
+    """Print a line per patient, the first ones of many, and why each has its state; nothing that it withholds."""
     from rich.markup import escape
 
     from marrowscope.cli.tables import new_table, print_table
     from marrowscope.report.cohort_page import simulated_only_names
     from marrowscope.report.first_screen import worst_flag
     from marrowscope.report.strings import load_strings
-    from marrowscope.report.verdict import is_out_of_depth, standing_sentence
+    from marrowscope.report.verdict import standing_sentence
     from marrowscope.report.words import load_words
 
     strings = load_strings()
@@ -89,9 +94,13 @@ def print_patients(rows: Sequence[PatientRow]) -> None:
         table.add_row(*(escape(text) for text in (row.patient_id, state, *_counted_and_ratio(row), flag)))
     print_table(table)
     words = load_words()
+    standing_of: dict[str, list[str]] = {}
     for row in rows[:_MOST_SHOWN]:
-        if is_out_of_depth(row) and (sentence := standing_sentence(row, words)) is not None:
-            typer.echo(f"{row.patient_id}: {sentence.striptags()}")
+        if (sentence := standing_sentence(row, words)) is not None:
+            standing_of.setdefault(str(sentence.striptags()), []).append(row.patient_id)
+    for told, sharing in standing_of.items():
+        others = f" and {count_of(len(sharing) - _MOST_NAMED, 'other')}" if len(sharing) > _MOST_NAMED else ""
+        typer.echo(f"{', '.join(sharing[:_MOST_NAMED])}{others}: {told}")
     if len(rows) > _MOST_SHOWN:
         typer.echo(f"{count_of(len(rows) - _MOST_SHOWN, 'more patient')}: see the report or patients.parquet.")
     if names := simulated_only_names(rows):

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from marrowscope.cli.options import AmlOption, BackendOption, ScaleOption
+from marrowscope.wording import count_of
 
 
 def quantify(
@@ -76,6 +77,22 @@ def quantify(
                 config=config, overwrite=overwrite, progress=advance,
             )  # fmt: skip
         typer.echo(written.quantification.sentence() if written.quantification else "")
+        if remark := _specimen_remark(cohort):
+            typer.echo(remark, err=True)
     if measured is not None:
         typer.echo(domain_sentence(measured))
     typer.echo(f"Bundle: {out}")
+
+
+def _specimen_remark(cohort: Path) -> str:
+    """Say how many patients state no specimen, and what that costs them; empty where all do."""
+    from marrowscope.cohort.patients import read_patients
+    from marrowscope.records import SPECIMENS
+
+    n_unknown = sum(patient.specimen not in SPECIMENS for patient in read_patients(cohort).patients)
+    if not n_unknown:
+        return ""
+    return (
+        f"Specimen unknown: {count_of(n_unknown, 'patient')}. Rates are of one specimen, so that none of them counts "
+        "toward opening a center; state marrow or blood in the column specimen of patients.csv."
+    )

@@ -30,7 +30,7 @@ PATIENTS_NAME = "patients.csv"
 _REQUIRED_COLUMNS = ("patient_id", "center", "diagnosis")
 _OPTIONAL_COLUMNS = ("specimen", "age_group", "um_per_px")
 _KNOWN_SPECIMENS = (*SPECIMENS, UNKNOWN)
-"""What a cell may say; an empty one, or a table without the column, is marrow."""
+"""What a cell may say; an empty one, or a table without the column, is unknown: nobody stated it."""
 _MAX_SHOWN = 80
 _SHOWN_LINES = 5
 
@@ -180,7 +180,7 @@ def _read_patient(row: dict[str, str], where: str, faults: list[Fault]) -> Patie
         elif not row.get(name, "").isprintable():
             found = f"{name} {row[name]!a}"
             faults.append(Fault("unprintable_cell", where, found, "letters that can be printed", "correct the cell"))
-    specimen = row.get("specimen", "").casefold() or SPECIMENS[0]
+    specimen = row.get("specimen", "").casefold() or UNKNOWN
     if specimen not in _KNOWN_SPECIMENS:
         faults.append(
             Fault(

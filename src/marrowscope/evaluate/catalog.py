@@ -54,6 +54,10 @@ class Unit:
     one: str
     many: str
 
+    def of(self, n: int) -> str:
+        """Return the noun of ``n``."""
+        return self.one if n == 1 else self.many
+
 
 @dataclass(frozen=True, slots=True)
 class Headline:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -24,7 +24,7 @@ from marrowscope.runs.parquet import conform, read_table
 from marrowscope.runs.table_hashes import read_checked_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from marrowscope.evaluate.link import LinkedCells
@@ -47,6 +47,7 @@ class ComparedSide:
     patients: pl.DataFrame | None
     regions: pl.DataFrame | None
     threshold: float | None
+    bundle: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ def read_run_side(run: Path, vocabulary: Vocabulary) -> ComparedSide:
         patients=read_rows(run, "patients", vocabulary.categories),
         regions=read_table(plans, "regions") if plans.is_file() else None,
         threshold=None if manifest.bundle.threshold is None else float(manifest.bundle.threshold),
+        bundle=used,
     )
 
 
@@ -136,6 +138,7 @@ def reader_side(folder: Path, fields: Sequence[Field], vocabulary: Vocabulary) -
         patients=None,
         regions=None,
         threshold=None,
+        bundle={},
     )
 
 

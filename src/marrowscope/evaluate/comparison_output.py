@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Literal
 
 import polars as pl
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from marrowscope import __version__
 from marrowscope.config import FrozenModel
@@ -15,6 +15,7 @@ from marrowscope.evaluate.catalog import CATALOG
 from marrowscope.evaluate.document import finite
 from marrowscope.evaluate.link import EvaluateConfig
 from marrowscope.evaluate.markdown import table_cell
+from marrowscope.evaluate.ratio_scores import threshold_sentence
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class ComparisonDocument(FrozenModel):
     b: str
     threshold_a: float | None
     threshold_b: float | None
+    threshold_from_a: str = Field(default="", description="whose threshold it is, and on whom it was learned")
+    threshold_from_b: str = ""
     config: EvaluateConfig
     nature: str
     n_fields: int
@@ -94,11 +97,14 @@ class ComparisonDocument(FrozenModel):
 def comparison_document(comparison: Comparison) -> ComparisonDocument:
     """Convert a comparison to the content of comparison.json; NaN becomes None."""
     own = comparison.config.threshold
+    thresholds = [side.threshold if own is None else own for side in (comparison.a, comparison.b)]
     return ComparisonDocument(
         a=comparison.a.described,
         b=comparison.b.described,
-        threshold_a=comparison.a.threshold if own is None else own,
-        threshold_b=comparison.b.threshold if own is None else own,
+        threshold_a=thresholds[0],
+        threshold_b=thresholds[1],
+        threshold_from_a=threshold_sentence(thresholds[0], comparison.a.bundle),
+        threshold_from_b=threshold_sentence(thresholds[1], comparison.b.bundle),
         config=comparison.config,
         nature=COMPARISON_NATURE,
         n_fields=comparison.n_fields,
@@ -139,6 +145,7 @@ def comparison_markdown(document: ComparisonDocument) -> str:
         "",
         document.nature,
         "",
+        *(part for line in threshold_lines(document) for part in (table_cell(line), "")),
         "For research use only; it does not diagnose.",
     ]
     for center in document.centers:
@@ -152,6 +159,12 @@ def comparison_markdown(document: ComparisonDocument) -> str:
             cells = [str(n) for n in counts] if not row.undefined else ["", "", "", ""]
             lines.append(f"| {row.figure} | {' | '.join(cells)} | {p_text(row.p, row.undefined)} |")
     return "\n".join(lines) + "\n"
+
+
+def threshold_lines(document: ComparisonDocument) -> list[str]:
+    """Say by which threshold each side decides and on whom it was learned, once where both have the same."""
+    a, b = document.threshold_from_a, document.threshold_from_b
+    return [a] if a and a == b else [f"{name}: {said}" for name, said in (("A", a), ("B", b)) if said]
 
 
 def p_text(p: float | None, undefined: str = "") -> str:

@@ -10,7 +10,7 @@ from marrowscope.evaluate.across_centers import ACROSS_NATURE
 from marrowscope.evaluate.call_scores import NO_CALLS
 from marrowscope.evaluate.catalog import CATALOG, SUMMARY_FIGURES, Method
 from marrowscope.evaluate.frames import MATCHED, NOT_STATED
-from marrowscope.evaluate.ratio_scores import own_rates_sentence
+from marrowscope.evaluate.ratio_scores import own_rates_sentence, threshold_sentence
 from marrowscope.evaluate.scorer import FEW_PATIENTS, INTERVAL_NATURE
 from marrowscope.records import Interval
 from marrowscope.runs.schemas import CALLS
@@ -30,6 +30,7 @@ def as_markdown(evaluation: Evaluation) -> str:
     linked = evaluation.linked
     only_run, only_cohort = linked.n_fields_only_in_run, linked.n_fields_only_in_cohort
     outside = linked.n_cells_outside_regions
+    learned = threshold_sentence(evaluation.config.threshold, evaluation.run.bundle)
     not_read = [f"Expert cells of slides outside the regions that the run read, not compared: {outside}."]
     lines = [
         "# Evaluation",
@@ -40,6 +41,7 @@ def as_markdown(evaluation: Evaluation) -> str:
         f"Fields only in the run: {only_run}; only in the cohort: {only_cohort}.",
         *(not_read if outside else []),
         *([own_rates_sentence([table_cell(name) for name in own])] if (own := evaluation.own_rates) else []),
+        *([table_cell(learned)] if learned else []),
         "",
         "## Main figures; cell figures are over all expert cells, a missed cell counts as wrong",
         "",
@@ -112,8 +114,8 @@ def _figures(scores: CenterScores) -> list[str]:
             method = f"interval: {kind.method}" if limits else ""
             note = "; ".join(text for text in (warning, figure.note, method) if text)
             lines.append(
-                f"| {kind.title} | {table_cell(figure_text(figure))} | {reference} | {figure.n} {kind.unit.many} "
-                f"| {figure.n_patients} | {table_cell(note)} |"
+                f"| {kind.title} | {table_cell(figure_text(figure))} | {reference} "
+                f"| {figure.n} {kind.unit.of(figure.n)} | {figure.n_patients} | {table_cell(note)} |"
             )
     return lines
 

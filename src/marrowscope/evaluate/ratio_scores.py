@@ -7,7 +7,7 @@ fields, with a 95% interval. Every figure is repeated with N0 and M0 ("normal" b
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -26,7 +26,7 @@ from marrowscope.statistics.intervals import wilson_interval
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from marrowscope.evaluate.link import EvaluateConfig
     from marrowscope.evaluate.scorer import Figure
@@ -84,6 +84,19 @@ def own_rates_sentence(centers: Sequence[str]) -> str:
         f"Corrected with error rates measured in the center itself: {', '.join(centers)}. Ratio, coverage and calls are"
         " a test only if the rates were measured on other patients."
     )
+
+
+def threshold_sentence(threshold: float | None, bundle: Mapping[str, Any]) -> str:
+    """Say where a threshold is from and on whom it was learned; empty without one.
+
+    ``bundle`` is what a run's manifest states of its bundle: ``error_rates`` names the patients, simulated ones so.
+    """
+    if threshold is None:
+        return ""
+    if bundle.get("threshold") != threshold:
+        return f"Threshold {threshold:.3f}: given, not learned."
+    learned = bundle.get("error_rates") or "The run does not state on whom it was learned."
+    return f"Threshold {threshold:.3f}: that of the run's bundle. {learned}"
 
 
 def ratio_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:

@@ -1,7 +1,7 @@
 """From cells to a patient: the CBLC ratio as "x of n", and what was left out.
 
 Invariant: contours = rejected (by reason) + cells; cells = countable + not countable; CBLC <= countable.
-The Wilson interval treats cells as independent and describes the photographed fields, not the marrow. Cells cluster,
+The Wilson interval treats cells as independent and describes the photographed fields, not the patient. Cells cluster,
 so it is too narrow; a note says so wherever it is printed.
 """
 
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from marrowscope.records import Interval, Patient
-
-_INTERVAL_SCOPE = (
-    "95% Wilson interval: it treats the cells as independent and describes the photographed fields, not the marrow. "
-    "Cells cluster within fields, so the true uncertainty is larger. "
-    "Dilution and the choice of fields are not measured."
-)
 
 
 @dataclass(frozen=True, slots=True)

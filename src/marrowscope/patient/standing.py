@@ -9,8 +9,8 @@ Three states, the same on every surface:
 Rates of another center are never applied: in one hospital, they made the ratio's error three times that of counting.
 Nor are they applied to another specimen: rates and prior of marrow smears say nothing about blood, and a patient whose
 center or specimen is not stated cannot be held against any.
-Simulated centers count as measured by a bundle of simulated cells, since one simulator drew both; the threshold is used
-for the specimen that it was learned on alone, if the patient states another.
+Simulated centers count as measured by a bundle of simulated cells, since one simulator drew both; but a simulated
+patient whose specimen is stated as another than that of the rates (marrow, which `simulate` draws) is not validated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from marrowscope.records import MARROW, SPECIMENS, UNKNOWN
+from marrowscope.records import MARROW, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +78,7 @@ class Standing:
     @property
     def is_simulated(self) -> bool:
         """Whether every photograph of the patient is simulated."""
-        return self.reason in {"simulated", "simulated_photographs"}
+        return self.reason in {"simulated", "simulated_specimen", "simulated_photographs"}
 
     def row(self) -> dict[str, Any]:
         """Return the columns of the patients table."""
@@ -110,13 +110,21 @@ def standing_of(
     if n_simulated:
         if n_simulated < len(read):
             return Standing("not_validated", "mixed_photographs")
-        if measured.pooled is not None and measured.pooled.simulated:
-            stated = next((name for name in SPECIMENS if name == specimen.strip().casefold()), None)
-            return Standing("validated", "simulated", measured.pooled.of_specimen(stated))
-        return Standing("not_validated", "simulated_photographs")
+        return _standing_of_simulated(measured.pooled, specimen)
     if measured.centers and _is_unknown(center):
         return Standing("not_validated", "center_unknown")
     return _standing_of_center(measured.centers.get(center), measured, specimen)
+
+
+def _standing_of_simulated(pooled: Quantification | None, specimen: str) -> Standing:
+    """Decide of a simulated patient: the rates hold for the specimen they were drawn of, or if none is stated."""
+    if pooled is None or not pooled.simulated:
+        return Standing("not_validated", "simulated_photographs")
+    if _is_unknown(specimen):
+        return Standing("validated", "simulated", pooled)
+    if specimen.strip().casefold() == pooled.specimen:
+        return Standing("validated", "simulated", pooled.of_specimen(pooled.specimen))
+    return Standing("not_validated", "simulated_specimen")
 
 
 def _is_unknown(stated: str) -> bool:

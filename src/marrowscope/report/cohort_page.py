@@ -39,6 +39,11 @@ class CohortRow:
         return is_out_of_depth(self.row)
 
     @property
+    def has_threshold(self) -> bool:
+        """Whether the study threshold holds for this patient; none does where the center is not validated."""
+        return self.row.threshold is not None
+
+    @property
     def n_left_out(self) -> int:
         """Contours refused and cells that are not countable."""
         return (self.row.n_rejected or 0) + (self.row.n_not_countable or 0)
@@ -56,11 +61,15 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """The patients of one diagnosis or center; a patient without a ratio has no dot but counts in ``n``."""
+    """The patients of one diagnosis or center; a patient without a ratio has no dot but counts in ``n``.
+
+    ``has_threshold``: the study threshold holds for one of them; it is drawn beside no others.
+    """
 
     name: str
     n: int
     dots: tuple[Dot, ...]
+    has_threshold: bool
     median: float | None
     lowest: float | None
     highest: float | None
@@ -73,12 +82,16 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class CohortPage:
-    """What the cohort page prints; ``threshold`` is None if the bundle has none, and has no limits if it was given."""
+    """What the cohort page prints; ``threshold`` is None if the bundle has none, and has no limits if it was given.
+
+    ``threshold_of`` is the first patient whom it holds for: the row says on whom it was learned.
+    """
 
     rows: tuple[CohortRow, ...]
     by_diagnosis: tuple[Strip, ...]
     by_center: tuple[Strip, ...]
     threshold: Ratio | None
+    threshold_of: PatientRow | None
     n_without_ratio: int
     n_wide: int
     is_corrected: bool
@@ -113,6 +126,7 @@ def cohort_page(rows: Sequence[PatientRow]) -> CohortPage:
         by_diagnosis=strips(lines, "diagnosis"),
         by_center=strips(lines, "center"),
         threshold=Ratio(known.threshold, *(threshold_band(known) or (None, None))) if known else None,
+        threshold_of=known,
         n_without_ratio=sum(line.ratio.share is None for line in lines),
         n_wide=sum(line.ratio.is_wide for line in lines),
         is_corrected=any(row.corrected_ratio is not None for row in rows),
@@ -158,4 +172,4 @@ def _strip(name: str, lines: Sequence[CohortRow]) -> Strip:
         dots.append(Dot(line.row.patient_id, share, level, line.call))
     shares = [share for share, _ in placed]
     ends = (median(shares), shares[0], shares[-1]) if shares else (None, None, None)
-    return Strip(name, len(lines), tuple(dots), *ends)
+    return Strip(name, len(lines), tuple(dots), any(line.has_threshold for line in lines), *ends)

@@ -19,6 +19,7 @@ from marrowscope.report.environment import page_style, template_environment
 from marrowscope.report.field_pixels import FieldPixels
 from marrowscope.report.palette import category_color
 from marrowscope.report.pictures import cell_uri
+from marrowscope.report.verdict import learned_on
 from marrowscope.report.words import load_words
 from marrowscope.statistics.intervals import is_wide
 from marrowscope.vocabulary import load_vocabulary
@@ -55,7 +56,7 @@ class RealSource:
 class PatientComparison:
     """One patient's counted ratio (x of n), corrected ratio with its limits, and call, beside the exact ratio.
 
-    Out of depth, ``n_cblc`` and the ratios are None.
+    Out of depth, ``n_cblc`` and the ratios are None. The threshold was learned on ``threshold_n_patients``.
     """
 
     patient_id: str
@@ -70,6 +71,9 @@ class PatientComparison:
     call: str | None
     true_n_cblc: int
     true_n_countable: int
+    threshold: float | None = None
+    threshold_n_patients: int | None = None
+    threshold_simulated: bool | None = None
 
     @property
     def interval_is_wide(self) -> bool:
@@ -144,6 +148,7 @@ def write_demo_page(
         style=page_style("pages.css", "demo.css"),
         sections=[_section(patient, source, words) for patient, source in real],
         simulated=simulated,
+        threshold=threshold_words(simulated, words),
         bundles=bundles,
         simulated_only=simulated_only,
         learned=learned_sentence(simulated_only, words.strings),
@@ -151,6 +156,16 @@ def write_demo_page(
         simulated_report=simulated_report,
     )
     write_text(path, text.lstrip())
+
+
+def threshold_words(patients: Sequence[PatientComparison], words: Words) -> str:
+    """Return the threshold of the calls and on whom it was learned; empty without one."""
+    known = next((patient for patient in patients if patient.threshold is not None), None)
+    if known is None:
+        return ""
+    learned = learned_on(known.threshold_n_patients, words, simulated=bool(known.threshold_simulated))
+    stated = words.strings("scale.describe_threshold_alone", t=words.percent(known.threshold))
+    return f"{stated[0].upper()}{stated[1:]}. {learned or ''}".rstrip()
 
 
 def chosen_cells(cells: Sequence[LabeledCell], most: int = MOST_CELLS) -> dict[Outcome, tuple[LabeledCell, ...]]:

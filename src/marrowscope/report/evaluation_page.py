@@ -18,7 +18,7 @@ from marrowscope.evaluate.across_centers import ACROSS_NATURE
 from marrowscope.evaluate.catalog import CATALOG, CONFOUNDED_BY_CENTER, HEADLINES, PAGE_FIGURES, Better, Method
 from marrowscope.evaluate.document import read_document
 from marrowscope.evaluate.frames import ALL_CENTERS, ALL_EXPERT, MATCHED
-from marrowscope.evaluate.ratio_scores import own_rates_sentence
+from marrowscope.evaluate.ratio_scores import own_rates_sentence, threshold_sentence
 from marrowscope.evaluate.scorer import FEW_PATIENTS
 from marrowscope.evaluate.written_tables import normal_codes, read_tables
 from marrowscope.imaging.names import file_names
@@ -136,10 +136,12 @@ def write_evaluation_page(folder: Path) -> Path:
 
 
 def _warnings(document: EvaluationDocument) -> list[str]:
-    """List one sentence per distinct warning of the figures, in order, then that on a center's own rates."""
+    """List one sentence per distinct warning of the figures, then those on a center's own rates and the threshold."""
     found = [figure.warning for center in document.centers for figure in center.figures if figure.warning]
     said = dict.fromkeys(_WARNING_SENTENCES[warning.key].format(warning.text) for warning in found)
-    return [*said, *([own_rates_sentence(document.own_rates)] if document.own_rates else [])]
+    own = own_rates_sentence(document.own_rates) if document.own_rates else ""
+    learned = threshold_sentence(document.config.threshold, document.run.bundle)
+    return [*said, *(sentence for sentence in (own, learned) if sentence)]
 
 
 def _center_page(

@@ -35,9 +35,11 @@ from marrowscope.report.verdict import (
     is_unvalidated,
     lymphoid_sentence,
     remarks,
+    scope_sentence,
     shown_ratio,
     standing_sentence,
     threshold_band,
+    threshold_origin,
 )
 from marrowscope.report.words import load_words
 from marrowscope.runs.parquet import read_table
@@ -151,12 +153,13 @@ class _Maker:
         return str(uuid5(NAMESPACE_OID, f"{self.seed}\n{part}"))
 
     def report(self, row: PatientRow, results: list[Json]) -> Json:
-        """Make the DiagnosticReport; its conclusion is the wording of the call and the research-use statement.
+        """Make the DiagnosticReport; its conclusion is the call, the origin of its threshold, and the research use.
 
         A patient of a center that is not validated has no conclusion.
         """
         beside = lymphoid_sentence(row, self.words)
-        said = [call_sentence(row, self.words), *([beside] if beside is not None else [])]
+        learned = None if row.call is None else threshold_origin(row, self.words)
+        said = [call_sentence(row, self.words), *(sentence for sentence in (beside, learned) if sentence is not None)]
         conclusion = " ".join([*(plain(sentence) for sentence in said), self.words.strings("research_use")])
         center = self.words.stated("center", row.center)
         shown = self.words.strings("fhir.specimen_unknown", center=center)
@@ -228,7 +231,7 @@ class _Maker:
             absent="not-performed" if row.corrected_ratio is None else "not-applicable",
             notes=[
                 *(plain(remark) for remark in remarks(row, self.words)),
-                *([] if is_out_of_depth(row) else [self.words.strings("ratio.scope")]),
+                *([] if is_out_of_depth(row) else [plain(scope_sentence([row], self.words))]),
             ],
         )
 

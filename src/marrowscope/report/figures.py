@@ -251,10 +251,10 @@ def blast_range(row: PatientRow, words: Words) -> Markup:
 
 
 def blast_remarks(row: PatientRow, words: Words) -> list[Markup]:
-    """List what the estimate leaves out and a reader of the number alone would miss; none without an estimate."""
-    told: list[Markup] = []
+    """List what the estimate adds or leaves out and a reader of the number alone would miss; none without one."""
     if row.who_least is None or row.who_not_learned:
-        return told
+        return []
+    told = _declared(row, words)
     if row.who_alt_least is not None:
         name = "blasts.without_promyelocytes" if row.who_declared == "apl" else "blasts.with_promyelocytes"
         same = row.who_alt_least == row.who_alt_most
@@ -265,18 +265,23 @@ def blast_remarks(row: PatientRow, words: Words) -> list[Markup]:
     return told
 
 
+def _declared(row: PatientRow, words: Words) -> list[Markup]:
+    """Say what a stated diagnosis adds to the estimate, or in blood does not."""
+    if row.who_declared == _ERYTHROID_DECLARED and row.n_leukocytes is not None:
+        return [words.text("blasts.declared_in_blood")]
+    if not row.who_declared or not words.has(f"blasts.declared.{row.who_declared}"):
+        return []
+    erythroid = next((item.share for item in row.lineages if item.lineage == "erythroid"), None)
+    earliest = next((item.share_nucleated for item in row.differential if item.category == "R"), None)
+    counted = {"erythroid": words.percent(erythroid), "proerythroblasts": words.percent(earliest)}
+    return [words.text(f"blasts.declared.{row.who_declared}", **counted)]
+
+
 def _blast_lines(row: PatientRow, interval: str, words: Words) -> list[Markup]:
     """List what was counted, what a stated diagnosis adds, and the same with or without the promyelocytes."""
     least, n_most = words.count("called", row.who_n_least or 0), integer(row.who_n_most or 0)
     lead = "blasts.lead_single" if row.who_n_least == row.who_n_most else "blasts.lead"
     lines = [words.text(lead, least=least, n_most=n_most, interval=interval), words.text("blasts.codes")]
-    if row.who_declared == _ERYTHROID_DECLARED and row.n_leukocytes is not None:
-        lines.append(words.text("blasts.declared_in_blood"))
-    elif row.who_declared and words.has(f"blasts.declared.{row.who_declared}"):
-        erythroid = next((item.share for item in row.lineages if item.lineage == "erythroid"), None)
-        earliest = next((item.share_nucleated for item in row.differential if item.category == "R"), None)
-        counted = {"erythroid": words.percent(erythroid), "proerythroblasts": words.percent(earliest)}
-        lines.append(words.text(f"blasts.declared.{row.who_declared}", **counted))
     lines += blast_remarks(row, words)
     if row.who_alt_least is not None:
         lines.append(words.text("blasts.promyelocytes_rule"))

@@ -83,7 +83,7 @@ def _cells(row: PatientRow, words: Words) -> Item:
     n = integer(row.n_nucleated)
     if row.adequacy is None:
         why = "summary.specimen_unknown" if not row.has_specimen else ""
-        if row.state_reason in {"simulated", "simulated_photographs"}:
+        if row.state_reason in {"simulated", "simulated_specimen", "simulated_photographs"}:
             why = "summary.not_judged"
         beside = words.strings(why) if why else ""
         return Item("cells", words.strings("summary.cells"), n, beside)

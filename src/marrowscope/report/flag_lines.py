@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from marrowscope.patient.flags import PATIENT_FLAGS
 from marrowscope.report.depth_words import unchecked_names
 from marrowscope.report.words import integer
+from marrowscope.wording import decimals_apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +47,8 @@ def flag_line(item: RaisedFlag, row: PatientRow, fields: Sequence[FieldPage], wo
     measured = ""
     if item.value is not None and item.limit is not None:
         is_count = rule is not None and rule.printed == "count"
-        shown = [integer(round(x)) if is_count else words.percent(x) for x in (item.value, item.limit)]
+        digits = decimals_apart(100 * item.value, 100 * item.limit, 1)
+        shown = [integer(round(x)) if is_count else words.percent(x, digits) for x in (item.value, item.limit)]
         measured = words.text("flags.measured", value=shown[0], limit=shown[1])
     of_field = None if rule is None else rule.of_field
     numbers = tuple(page.number for page in fields if of_field in page.flags)

@@ -32,6 +32,7 @@ from marrowscope.report.pictures import FieldPicture, field_picture, shrink_fact
 from marrowscope.report.problems import PatientProblem, attempt, tell
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.strings import load_strings
+from marrowscope.report.verdict import scope_sentence, threshold_origin
 from marrowscope.report.words import Words, load_words
 from marrowscope.runs.folder import MADE_FROM_A_RUN
 from marrowscope.runs.older import older_run_remarks
@@ -162,8 +163,12 @@ class _Job:
 
     def index(self, problems: Sequence[PatientProblem]) -> str:
         """Render the cohort's page."""
+        page_rows = self.tables.rows
+        page = cohort_page(page_rows)
         return self.environment.get_template("index.html.j2").render(
-            page=cohort_page(self.tables.rows),
+            page=page,
+            scope=scope_sentence(page_rows, self.words),
+            learned=None if page.threshold_of is None else threshold_origin(page.threshold_of, self.words),
             file_of=self.file_of,
             failed=self.tables.failed,
             remarks=older_run_remarks(self.run_dir),

@@ -62,7 +62,7 @@ def patient_document(
             "sentence": plain(said.sentence),
             "lines": [plain(line) for line in said.details],
         },
-        "scope": [] if is_out_of_depth(row) else [words.strings("ratio.scope")],
+        "scope": [] if is_out_of_depth(row) else [plain(said.scope)],
         "demonstration": (
             [words.strings("page.demonstration"), words.strings("page.demonstration_more")]
             if manifest.bundle.demonstration

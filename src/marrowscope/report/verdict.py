@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from marrowscope.patient.lymphoid import is_many
-from marrowscope.records import MARROW
+from marrowscope.patient.quantify.threshold import CallRules
+from marrowscope.records import MARROW, UNKNOWN
 from marrowscope.report.depth_words import depth_words
 from marrowscope.report.words import integer
 from marrowscope.statistics.intervals import is_wide
+from marrowscope.wording import decimals_apart
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from markupsafe import Markup
 
     from marrowscope.report.words import Words
@@ -73,6 +77,7 @@ class Verdict:
     sign: str
     sentence: Markup
     details: tuple[Markup, ...]
+    scope: Markup
     threshold_band: tuple[float, float] | None
     threshold_note: Markup | None
 
@@ -108,6 +113,7 @@ def verdict(row: PatientRow, words: Words) -> Verdict:
         sign=CALL_SIGNS.get(call_of(row), "\N{EN DASH}"),
         sentence=call_sentence(row, words),
         details=tuple(_call_details(row, words)),
+        scope=scope_sentence([row], words),
         threshold_band=threshold_band(row),
         threshold_note=_threshold_note(row, shown, words),
     )
@@ -147,6 +153,12 @@ def standing_sentence(row: PatientRow, words: Words) -> Markup | None:
     known |= {"specimen": words.stated("specimen", row.specimen)}
     known |= {"measured": words.stated("specimen", row.center_specimen or MARROW)}
     return words.text(f"state.{row.state_reason}", **known, **depth_words(row, words))
+
+
+def scope_sentence(rows: Sequence[PatientRow], words: Words) -> Markup:
+    """Return what an interval of these patients does not describe: the marrow, the blood, or neither by name."""
+    known = {row.specimen.strip().casefold() if row.has_specimen else UNKNOWN for row in rows}
+    return words.text(f"ratio.scope.{known.pop() if len(known) == 1 else UNKNOWN}")
 
 
 def threshold_band(row: PatientRow) -> tuple[float, float] | None:
@@ -241,19 +253,24 @@ def call_reasons(row: PatientRow, words: Words, *, confidence: Markup | None = N
         lymphoid_sentence(row, words),
         words.text(reason) if words.has(reason) else None,
         confidence,
-        _learned_sentence(row, words),
+        threshold_origin(row, words),
         _earlier_method(row, words),
         _depends_sentence(row, words),
     )
     return [sentence for sentence in said if sentence is not None]
 
 
-def _learned_sentence(row: PatientRow, words: Words) -> Markup | None:
+def threshold_origin(row: PatientRow, words: Words) -> Markup | None:
     """Return on which patients the threshold was learned, simulated ones by that word; None if it was given."""
-    if row.threshold_n_patients is None:
+    return learned_on(row.threshold_n_patients, words, simulated=bool(row.threshold_simulated))
+
+
+def learned_on(n_patients: int | None, words: Words, *, simulated: bool) -> Markup | None:
+    """Return the same for a threshold that was learned on ``n_patients``."""
+    if n_patients is None:
         return None
-    noun = "simulated_patient" if row.threshold_simulated else "patient"
-    return words.text("call.learned_on", patients=words.count(noun, row.threshold_n_patients))
+    noun = "simulated_patient" if simulated else "patient"
+    return words.text("call.learned_on", patients=words.count(noun, n_patients))
 
 
 def _earlier_method(row: PatientRow, words: Words) -> Markup | None:
@@ -272,7 +289,15 @@ def _depends_sentence(row: PatientRow, words: Words) -> Markup | None:
 
 
 def _confidence(share: float) -> str:
-    """Print a share of draws, which no line break divides; 0 and 1 are never printed as certain."""
+    """Print a share of draws, which no line break divides; 0 and 1 are never printed as certain.
+
+    A share is never printed as a limit of a call that it is not at: 94.97% makes none, 95.0% does.
+    """
     if share > 0.999:  # noqa: PLR2004
         return ">\N{NO-BREAK SPACE}99.9%"
-    return "<\N{NO-BREAK SPACE}0.1%" if share < 0.001 else f"{100 * share:.1f}%"  # noqa: PLR2004
+    if share < 0.001:  # noqa: PLR2004
+        return "<\N{NO-BREAK SPACE}0.1%"
+    rules = CallRules()
+    limits = (rules.confidence_above, rules.confidence_below)
+    digits = max(decimals_apart(100 * share, 100 * limit, 1) for limit in limits)
+    return f"{100 * share:.{digits}f}%"

@@ -39,6 +39,7 @@ StateReason = Literal[
     "center_unknown",
     "other_specimen",
     "simulated_photographs",
+    "simulated_specimen",
     "mixed_photographs",
     "depth_stain",
     "depth_background",

@@ -208,6 +208,9 @@ def compare_with_truth(run: Path, cohort: Path) -> tuple[PatientComparison, ...]
             call=row["call"],
             true_n_cblc=row["true_cblc"],
             true_n_countable=row["true_countable"],
+            threshold=row["threshold"],
+            threshold_n_patients=row["threshold_n_patients"],
+            threshold_simulated=row["threshold_simulated"],
         )
         for row in joined.iter_rows(named=True)
     )

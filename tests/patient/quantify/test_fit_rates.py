@@ -46,6 +46,9 @@ def test_threshold_is_learned_on_corrected_ratios() -> None:
     assert found.threshold.separable
     assert found.threshold.value == pytest.approx((0.22 + 0.5) / 2, abs=0.02)  # of true ratios, not of called ones
     assert found.threshold.n_by_diagnosis == {"AML": 12, "control": 12}
+    assert "learned on 12 patients with AML and 12 without" in found.sentence()
+    drawn = found.model_copy(update={"simulated": True})
+    assert "learned on 12 simulated patients with AML and 12 without" in drawn.card()
     assert len(found.rates.counted) == 24
     assert Quantification.model_validate_json(found.as_json()) == found
 

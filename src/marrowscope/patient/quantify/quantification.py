@@ -8,7 +8,7 @@ from marrowscope.config import FrozenModel
 from marrowscope.patient.quantify.estimate import METHOD
 from marrowscope.patient.quantify.rates import ErrorRates
 from marrowscope.patient.quantify.threshold import CallRules, StudyThreshold
-from marrowscope.records import MARROW, UNKNOWN, Specimen
+from marrowscope.records import BLOOD, MARROW, UNKNOWN, Specimen
 from marrowscope.wording import count_of
 
 QUANTIFICATION_FILE = "quantification.json"
@@ -41,15 +41,22 @@ class Quantification(FrozenModel):
             words += f" The threshold was learned on ratios by an earlier method ({found.method}); measure it again."
         if found.lower is None or found.upper is None:
             return f"{words} Study threshold {found.value:.3f}, {found.learned_on}."
+        noun = "simulated patient" if self.simulated else "patient"
         named = ", ".join(f"{name} {n}" for name, n in found.n_by_diagnosis.items())
         of_specimen = {None: "", UNKNOWN: ", whose specimen is not stated"}.get(
             found.specimen, f", all {found.specimen}: no call is made on another specimen"
         )
         return (
             f"{words} Study threshold {found.value:.3f} ({found.lower:.3f} to {found.upper:.3f}), learned on "
-            f"{count_of(found.n_aml, 'patient')} with AML and {found.n_other} without "
+            f"{count_of(found.n_aml, noun)} with AML and {found.n_other} without "
             f"({named or 'diagnoses not kept'}){of_specimen}."
         )
+
+    @property
+    def specimen(self) -> Specimen:
+        """The specimen that the threshold was learned on; marrow where there is none, or an older file."""
+        learned = self.threshold
+        return BLOOD if learned is not None and learned.specimen == BLOOD else MARROW
 
     def of_specimen(self, specimen: Specimen | None) -> Quantification:
         """Return the same for patients of ``specimen``: without the threshold if it was learned on another one."""
