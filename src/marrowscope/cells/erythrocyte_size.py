@@ -250,7 +250,7 @@ def _nuclear(image: ImageArray, white: Floats) -> ImageArray:
         below = np.searchsorted(-blue, -(np.float32(blue_of_green) * green), side="right") - 1
         highest = np.where(green > density, np.minimum(highest, below), highest).astype(np.int16)
     beyond = cv2.compare(cv2.extractChannel(image, 2).astype(np.int16), cv2.LUT(image[..., 1], highest), cv2.CMP_GT)
-    return np.asarray(beyond, dtype=np.uint8) & 1
+    return np.asarray(beyond, dtype=np.uint8) & np.uint8(1)
 
 
 def _nucleated(nuclear: ImageArray, contours_xy: Sequence[ContourArray]) -> ImageArray:
