@@ -330,7 +330,7 @@ def main() -> None:
     parser.add_argument("--confidence", type=float, default=0.3)
     parser.add_argument("--nms-iou", type=float, default=0.6)
     parser.add_argument("--max-detections", type=int, default=1000, help="cells kept per image, the best by score")
-    parser.add_argument("--device", default="cpu", help="cpu, or the number of a CUDA device")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda:0")
     parser.add_argument("--contours", type=Path, help="write the contours of every image to this JSON file")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()

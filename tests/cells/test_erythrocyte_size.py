@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from marrowscope.cells import erythrocyte_size
 from marrowscope.cells.erythrocyte_size import (
     MIN_ERYTHROCYTES,
     erythrocyte_diameters_px,
@@ -141,3 +142,37 @@ def test_the_most_common_size_is_of_many_alike_and_not_of_noise_or_pairs() -> No
     kept = most_common(np.concatenate([cells, noise, pairs]))
     assert np.median(kept) == pytest.approx(40, rel=0.04)
     assert len(kept) == 12
+
+
+@pytest.mark.parametrize(
+    "white", [(240.0, 235.0, 230.0), (255.0, 40.0, 255.0), (200.0, 250.0, 32.0), (90.0, 32.0, 33.0)]
+)
+def test_a_nucleus_is_told_by_the_densities_of_green_and_blue_light_at_every_level(
+    white: tuple[float, float, float],
+) -> None:
+    green, blue = (np.asarray(levels, dtype=np.uint8) for levels in np.meshgrid(np.arange(256), np.arange(256)))
+    image = np.stack([np.zeros_like(green), green, blue], axis=2)
+    of_green, of_blue = (
+        np.float32(np.log10(white[channel] + 1) - np.log10(levels + 1.0)) for channel, levels in ((1, green), (2, blue))
+    )
+    expected = np.zeros(green.shape, dtype=bool)
+    for density, share in erythrocyte_size._NUCLEAR:
+        expected |= (of_green > density) & (of_blue < np.float32(share) * of_green)
+    assert np.array_equal(erythrocyte_size._nuclear(image, np.array(white)), expected)
+    assert expected.any()
+
+
+def test_of_outlines_that_lie_on_each_other_the_steepest_stays() -> None:
+    rng = np.random.default_rng(8)
+    shapes = np.column_stack([rng.uniform(0, 60, (80, 2)), rng.uniform(10, 30, 80), rng.integers(0, 20, 80)])
+    stays = []
+    for index, (x, y, diameter, edge) in enumerate(shapes):
+        beaten = False
+        for other, (x2, y2, diameter2, edge2) in enumerate(shapes):
+            larger = max(diameter, diameter2)
+            lies_on = np.hypot(x - x2, y - y2) < 0.35 * larger and min(diameter, diameter2) > 0.6 * larger
+            beaten |= bool(lies_on and (-edge2, other) < (-edge, index))
+        if not beaten:
+            stays.append(index)
+    assert 10 < len(stays) < 70
+    assert erythrocyte_size._steepest(shapes).tolist() == stays

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from marrowscope.cluster import across
+from tests.cluster import crew_here
 from tests.stores import Bucket, bucket_on_loopback
 
 if TYPE_CHECKING:
@@ -28,3 +30,12 @@ def store(bucket: Bucket) -> Iterator[ObjectStore]:
     opened = ObjectStore()
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def crew(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Put one worker of this process in place of Ray's."""
+    crew_here.MADE.clear()
+    crew_here.STOPS_AFTER[0] = None
+    monkeypatch.setattr(across, "RayCrew", crew_here.CrewHere)
+    return monkeypatch

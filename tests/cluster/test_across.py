@@ -6,90 +6,29 @@ import json
 import shutil
 import subprocess
 import sys
-from collections import deque
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cli.main import main
-from marrowscope.cluster import across, ray_crew, shard_worker
+from marrowscope.cluster import across, meeting_place, ray_crew
 from marrowscope.cluster.across import count_shards, predict_across
 from marrowscope.cluster.ray_crew import refuse_unlike
-from marrowscope.cluster.shard_worker import Engine, NodeFacts, Refusal, ShardWorker, describe_node
+from marrowscope.cluster.shard_worker import NodeFacts
 from marrowscope.cohort.inputs import Inputs, collect_inputs
 from marrowscope.disk import locked
 from marrowscope.errors import ConfigError, DependencyError, RunError
 from marrowscope.predict import PredictConfig, Prediction, predict
 from marrowscope.simulate import SimulationConfig, simulate_cohort
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from marrowscope.cluster.shard_worker import Job
-    from marrowscope.cohort.shards import Block
+from tests.cluster import crew_here
+from tests.cluster.crew_here import MADE, STOPS_AFTER
 
 CONFIG = PredictConfig(backend="onnxruntime", morphology=False)
 TABLES = ("fields.parquet", "cells.parquet", "patients.parquet")
-
-
-class CrewHere:
-    """One worker, in this process. STOPS_AFTER blocks the call is ended as by a signal; FACTS changes a node."""
-
-    def __init__(self, address: str, job: Job, *, accept: Callable[[Engine], object], say: object = None) -> None:
-        del address, say
-        self._job, self._accept = job, accept
-        self._worker: ShardWorker | None = None
-        self._given: deque[Block] = deque()
-        self.predicted: list[int] = []
-        MADE.append(self)
-
-    n_working = property(lambda self: len(self._given))
-
-    def ask(self, witnesses: Mapping[Path, int]) -> list[NodeFacts]:
-        return [FACTS(describe_node(self._job, witnesses))]
-
-    def open(self) -> None:
-        self._worker = ShardWorker(self._job, 1)
-        engine = self._worker.open()
-        assert isinstance(engine, Engine)
-        self._accept(engine)
-
-    def give(self, block: Block) -> bool:
-        if self._worker is None or self._given:
-            return False
-        self._given.append(block)
-        return True
-
-    def wait(self) -> list[tuple[Block, int | Refusal | None]]:
-        if len(self.predicted) == STOPS_AFTER[0]:
-            raise KeyboardInterrupt
-        assert self._worker is not None
-        block = self._given.popleft()
-        self.predicted.append(block.shard.index)
-        return [(block, self._worker.predict(block))]
-
-    def close(self) -> None:
-        return
-
-
-MADE: list[CrewHere] = []
-STOPS_AFTER: list[int | None] = [None]
-
-
-def FACTS(facts: NodeFacts) -> NodeFacts:  # noqa: N802  replaced by tests
-    return facts
-
-
-@pytest.fixture
-def crew(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    MADE.clear()
-    STOPS_AFTER[0] = None
-    monkeypatch.setattr(across, "RayCrew", CrewHere)
-    return monkeypatch
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +129,7 @@ def test_another_job_begins_anew(cohort: Path, tmp_path: Path) -> None:
 def test_a_node_that_differs_is_refused_before_any_work(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
 ) -> None:
-    monkeypatch.setattr(sys.modules[__name__], "FACTS", lambda facts: replace(facts, host="N2", **change))
+    monkeypatch.setattr(crew_here, "FACTS", lambda facts: replace(facts, host="N2", **change))
     with pytest.raises(RunError, match=f"^node N2: {said}") as refused:
         run(cohort, tmp_path / "run", mixed=True)
     assert "\n" not in str(refused.value)
@@ -228,12 +167,12 @@ def test_shards_so_far_decide_on_the_engine_of_a_call_that_goes_on(cohort: Path,
 def test_a_worker_goes_on_behind_a_lock_that_is_free_again_and_names_one_that_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_worker, "_LOCK_TRIED_EVERY_S", 0.01)
+    monkeypatch.setattr(meeting_place, "_LOCK_TRIED_EVERY_S", 0.01)
     held = locked(tmp_path / "00001")
     with held, ExitStack() as stack, pytest.raises(RunError, match="found it in use by process"):
-        shard_worker._lock_in_time(stack, tmp_path / "00001", 0.05)
+        meeting_place._lock_in_time(stack, lambda: locked(tmp_path / "00001"), 0.05)
     with ExitStack() as stack:
-        shard_worker._lock_in_time(stack, tmp_path / "00001", 0.0)
+        meeting_place._lock_in_time(stack, lambda: locked(tmp_path / "00001"), 0.0)
 
 
 def test_the_input_alone_decides_how_it_is_divided(cohort: Path) -> None:

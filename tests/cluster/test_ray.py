@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.stores import Bucket
+
 TABLES = ("fields.parquet", "cells.parquet", "patients.parquet")
 LIMIT_S = 300.0
 CALL = """
@@ -33,13 +35,15 @@ import sys
 from pathlib import Path
 from marrowscope.cli import main
 from marrowscope.cluster import across
-across.count_shards.__defaults__ = (2,)  # few images, many shards
+across.predict_across.__kwdefaults__["images_a_shard"] = 2  # few images, many shards
 main.main(sys.argv[1:])
 """
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[RayNodes]:
+def nodes(bucket: Bucket) -> Iterator[RayNodes]:
+    """Start two nodes that know of the store."""
+    del bucket
     if sys.platform != "linux" or find_spec("ray") is None:
         skip_without(RAY, "Ray is not installed here, or this is no Linux; uv sync --extra cluster")
     started = RayNodes()
@@ -140,6 +144,44 @@ def test_a_node_of_another_version_is_refused_in_one_sentence_before_any_work(
     (sentence,) = [line for line in said.splitlines() if line.startswith("Error: ")]
     assert "found marrowscope 0.0.9, expected" in sentence
     assert not list((tmp_path / "run.shards").glob("0*"))
+
+
+def test_photographs_run_and_shards_in_a_store_survive_the_driver(
+    nodes: RayNodes, whole: Prediction, bucket: Bucket, tmp_path: Path
+) -> None:
+    """The driver is killed after its first shard; the same call ends with the tables of one machine, to the byte."""
+    bucket.put_folder(whole.folder.parent / "cohort", "cohort")
+    options = ("--bundle", "demo", "--backend", "onnxruntime", "--no-morphology", "--no-report", "--json")
+
+    def made(*words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-c", CALL, "predict", "s3://smears/cohort", *words, *options],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        )  # fmt: skip
+
+    def manifests() -> list[str]:
+        return [key for key in bucket.keys("ray/run.shards/0") if key.endswith("/manifest.json")]
+
+    words = ("--out", "s3://smears/ray/run", "--ray", nodes.address)
+    process = made(*words)
+    wait_for(manifests, process)
+    process.kill()
+    process.communicate()
+    finished = {key: bucket.get(key) for key in manifests()}
+    assert bucket.keys("ray/run/") == []
+    again, alone = made(*words), made("--out", "s3://smears/one/run", "--threads", "1", "--processes", "1")
+    wait_for(lambda: len(manifests()) > 2, again)  # of four
+    assert {key: bucket.get(key) for key in finished} == finished
+    for call in (again, alone):
+        _, said = call.communicate(timeout=LIMIT_S)
+        assert call.returncode == 1, said  # the file that is no photograph
+        assert "zz_broken.jpg" in said
+    for name in TABLES:
+        assert bucket.get(f"ray/run/{name}") == bucket.get(f"one/run/{name}"), name
+    n_images = sum(json.loads(content)["counts"]["images"] for content in finished.values())
+    assert json.loads(bucket.get("ray/run/manifest.json"))["images_resumed"] >= n_images
+    assert [key for key in bucket.keys("ray/") if not key.startswith("ray/run/")] == []
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from marrowscope.bundle import load_bundle
 from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cli.main import app
+from marrowscope.cluster import across
+from marrowscope.cluster.meeting_place import shard_path
 from marrowscope.cluster.merge import merge
 from marrowscope.cluster.mirror import Mirror
 from marrowscope.cluster.object_store import ObjectStore
@@ -27,6 +29,7 @@ from marrowscope.predict import PredictConfig, Prediction, predict
 from marrowscope.runs.table_hashes import read_checked_manifest
 from marrowscope.simulate import SimulationConfig, simulate_cohort
 from marrowscope.streaming.worker import Worker
+from tests.cluster.crew_here import MADE, STOPS_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -239,9 +242,75 @@ def test_a_node_of_a_cluster_fetches_its_own_shard(
     for block in divide(listed, 2):
         assert node.predict(block) == len(block.inputs.images)
         assert list((tmp_path / "scratch").iterdir()) == []
-    shards = [job.shard_folder(index) for index in (1, 2)]
+    shards = [shard_path(job.folder, index) for index in (1, 2)]
     merge(shards, demonstration_bundle(), tmp_path / "run")
     assert_the_run_of_the_folder(tmp_path / "run", whole, cohort)
+
+
+RAY = (
+    "predict", "s3://smears/cohort", "--out", "s3://smears/ray/run", "--no-report", "--bundle", "demo",
+    "--ray", "head:1", "--backend", "onnxruntime", "--no-morphology",
+)  # fmt: skip
+
+
+@pytest.fixture
+def on_a_cluster(crew: pytest.MonkeyPatch, bucket: Bucket) -> Iterator[None]:
+    """Divide few photographs among many shards, and leave nothing in the store."""
+    crew.setitem(across.predict_across.__kwdefaults__, "images_a_shard", 2)
+    yield
+    assert [key for key in bucket.keys("ray/") if not key.startswith("ray/run/")] == []
+    for key in bucket.keys("ray/"):
+        bucket.remove(key)
+
+
+@pytest.mark.usefixtures("on_a_cluster")
+def test_a_cluster_writes_its_shards_and_the_run_to_a_store(
+    cohort: Path, whole: Prediction, bucket: Bucket, tmp_path: Path
+) -> None:
+    assert "Tables: s3://smears/ray/run" in call(*RAY, code=1)
+    assert_the_run_of_the_folder(bucket.get_folder("ray/run", tmp_path / "run"), whole, cohort)
+    assert MADE[0].predicted == [1, 2, 3]
+    assert "s3://smears/ray/run: already complete" in call(*RAY, code=1)
+    assert len(MADE) == 1
+
+
+@pytest.mark.usefixtures("on_a_cluster")
+def test_a_stopped_call_on_a_cluster_goes_on_from_the_shards_in_the_store(
+    cohort: Path, whole: Prediction, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after its first shard, then before its run is written, then before the shards are removed."""
+    STOPS_AFTER[0] = 1
+    assert isinstance(CliRunner().invoke(app, list(RAY)).exception, SystemExit | KeyboardInterrupt)
+    kept = {key: bucket.get(key) for key in bucket.keys("ray/run.shards/00001/")}
+    assert "ray/run.shards/00001/manifest.json" in kept
+    STOPS_AFTER[0] = None
+    for step in ("merge", "SharedStore.remove"):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                f"marrowscope.cluster.across.{step}", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+            )
+            assert isinstance(CliRunner().invoke(app, list(RAY)).exception, SystemExit | KeyboardInterrupt)
+        assert {key: bucket.get(key) for key in kept} == kept
+        assert bucket.keys("ray/run/") == []
+    call(*RAY, code=1)
+    assert [crew.predicted for crew in MADE] == [[1], [2, 3], [], []]
+    assert_the_run_of_the_folder(bucket.get_folder("ray/run", tmp_path / "run"), whole, cohort)
+
+
+@pytest.mark.usefixtures("on_a_cluster")
+def test_another_job_on_a_cluster_keeps_no_shard_of_the_first_in_the_store(cohort: Path, bucket: Bucket) -> None:
+    del cohort
+    STOPS_AFTER[0] = 1
+    assert isinstance(CliRunner().invoke(app, list(RAY)).exception, SystemExit | KeyboardInterrupt)
+    STOPS_AFTER[0] = 0
+    assert isinstance(CliRunner().invoke(app, [*RAY, "--keep-copies"]).exception, SystemExit | KeyboardInterrupt)
+    names = {key.removeprefix("ray/run.shards/") for key in bucket.keys("ray/run.shards/")}
+    assert names == {".marrowscope.json", "journal.json", "engine.json"}
+    bucket.put("ray/run.shards/.marrowscope.json", b"{}")
+    foreign = call(*RAY, code=2)
+    assert foreign.startswith("s3://smears/ray/run.shards: found files other than an unfinished marrowscope shards")
+    for key in bucket.keys("ray/run.shards/"):
+        bucket.remove(key)
 
 
 def test_a_second_call_and_an_output_within_the_input_are_refused(
@@ -265,10 +334,6 @@ def test_a_second_call_and_an_output_within_the_input_are_refused(
     ("words", "sentence"),
     [
         (("doctor", "--bundle", "s3://smears/bundle"), "s3://smears/bundle: found an address of an object store, expe"),
-        (
-            ("predict", "s3://smears/cohort", "--out", "s3://smears/ray", "--ray", "auto"),
-            "s3://smears/ray: found --ray with an address to write to, expected a folder on a disk that all no",
-        ),
         (("predict", "gs://smears/cohort"), "found an address that begins with gs://, expected s3://BUCKET/FOLDER"),
         (("predict", "s3://smears/absent", "--out", "run"), "s3://smears/absent: found nothing in the store, expected"),
         (("predict", "s3://absent/x", "--out", "run"), "s3://absent/x: found no bucket absent in the store, expected "),

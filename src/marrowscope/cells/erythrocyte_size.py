@@ -46,6 +46,8 @@ _MAX_OF_SIDE = 0.45
 """An object with a larger share of the field's shorter side is no single erythrocyte that anyone would photograph."""
 
 _MIN_CIRCULARITY, _MIN_ELLIPTICITY, _MIN_SOLIDITY, _MAX_ELONGATION = 0.80, 0.97, 0.955, 1.7
+_LEAST_AREA = 0.5
+"""Of a chain that goes back as it came."""
 _CHAIN_LENGTH = 0.95
 """The perimeter of a circle over the length of its chain of pixels."""
 _SAME_CENTER, _SAME_SIZE = 0.35, 0.6
@@ -128,96 +130,127 @@ def _white(image: ImageArray) -> Floats:
 
 def _outlines(image: ImageArray, white: float) -> tuple[list[NDArray[np.int32]], Floats]:
     """Return the outlines (n, 1, 2) of whole round objects, and (n, 4) their x, y, diameter and mean edge in px."""
-    green = np.ascontiguousarray(cv2.GaussianBlur(image, (3, 3), 0)[..., 1])
-    across, down = (cv2.Sobel(green, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1)))
-    edge = np.asarray(cv2.magnitude(across, down), dtype=np.float32)
+    green = np.asarray(cv2.GaussianBlur(cv2.extractChannel(image, 1), (3, 3), 0), dtype=np.uint8)
     longest = 4 * _MAX_OF_SIDE * min(green.shape)
-    outlines: list[NDArray[np.int32]] = []
-    shapes = [np.empty((0, 4))]
+    rings: list[NDArray[np.int32]] = []
     for density in _DENSITIES:
         _, mask = cv2.threshold(green, white * 10**-density, 255, cv2.THRESH_BINARY_INV)
         found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         # The chain of a circle has 2.8 points for each pixel of its diameter.
-        rings = [np.asarray(ring, dtype=np.int32) for ring in found if 2.2 * _MIN_PX < len(ring) < longest]
-        if rings:
-            is_round, measured = _measure(rings, edge)
-            outlines += [rings[index] for index in np.flatnonzero(is_round)]
-            shapes.append(measured[is_round])
-    table = np.concatenate(shapes)
-    best = _steepest(table)
-    return [outlines[index] for index in best], table[best]
+        rings += [np.asarray(ring, dtype=np.int32) for ring in found if 2.2 * _MIN_PX < len(ring) < longest]
+    if not rings:
+        return [], np.empty((0, 4))
+    which, shapes = _measure(rings, green)
+    best = _steepest(shapes)
+    return [rings[index] for index in which[best]], shapes[best]
 
 
-def _measure(rings: Sequence[NDArray[np.int32]], edge: NDArray[np.float32]) -> tuple[NDArray[np.bool_], Floats]:
-    """Tell which of the outlines are whole, round objects, and return (n, 4) their x, y, diameter and mean edge.
+def _measure(rings: Sequence[NDArray[np.int32]], green: ImageArray) -> tuple[NDArray[np.intp], Floats]:
+    """Return the positions (n,) of the outlines of whole, round objects, and (n, 4) their x, y, diameter, mean edge.
 
     All at once, by sums over the rings: the area and its second moments by Green's theorem, from which follows how much
-    of the ellipse with the same moments the object fills, and how long it is.
+    of the ellipse with the same moments the object fills, and how long it is. These sums are of whole numbers, and
+    exact. Moments are taken of the few that pass the cheaper tests. An edge is the slope of ``green`` light.
     """
-    lengths = np.array([len(ring) for ring in rings])
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    points = np.concatenate(rings)[:, 0]
-    following = np.arange(1, len(points) + 1)
-    following[starts + lengths - 1] = starts
-    here = (points - np.repeat(points[starts], lengths, axis=0)).astype(np.float64)
-    x, y = here.T
-    x_next, y_next = here[following].T
+    height, width = green.shape
+    lengths, column, row = _joined(rings)
+    starts = np.cumsum(lengths) - lengths
+    x, y = (_since_start(places, lengths, starts) for places in (column, row))
+    x_next, y_next = _following(x, starts), _following(y, starts)
+    cross = x * y_next - x_next * y
+    area = np.abs(np.add.reduceat(cross, starts)) / 2
+    area = np.where(area < _LEAST_AREA, _LEAST_AREA, area)
+    perimeter = _CHAIN_LENGTH * np.add.reduceat(np.sqrt((x_next - x) ** 2 + (y_next - y) ** 2), starts)
+    diameter = 2 * np.sqrt((area + lengths / 2 + 1) / np.pi)  # of all pixels, by Pick's theorem
+    passed = np.flatnonzero(
+        (np.minimum.reduceat(column, starts) > 1)
+        & (np.minimum.reduceat(row, starts) > 1)
+        & (np.maximum.reduceat(column, starts) < width - 2)
+        & (np.maximum.reduceat(row, starts) < height - 2)
+        & (diameter > _MIN_PX)
+        & (diameter < _MAX_OF_SIDE * min(height, width))
+        & (4 * np.pi * area > _MIN_CIRCULARITY * perimeter**2)
+    )
+    if not len(passed):
+        return passed, np.empty((0, 4))
+    chosen = np.zeros(len(rings), dtype=np.bool_)
+    chosen[passed] = True
+    chosen = np.repeat(chosen, lengths)
+    x, x_next, y, y_next, cross = (values[chosen] for values in (x, x_next, y, y_next, cross))
+    column, row, area, diameter, lengths = column[chosen], row[chosen], area[passed], diameter[passed], lengths[passed]
+    starts = np.cumsum(lengths) - lengths
 
     def total(values: Floats) -> Floats:
         return np.asarray(np.add.reduceat(values, starts))
 
-    cross = x * y_next - x_next * y
     twice = total(cross)
     twice = np.where(np.abs(twice) < 1, 1.0, twice)
-    center_x, center_y = total((x + x_next) * cross) / (3 * twice), total((y + y_next) * cross) / (3 * twice)
-    xx = total((x * x + x * x_next + x_next * x_next) * cross) / (6 * twice) - center_x**2
-    yy = total((y * y + y * y_next + y_next * y_next) * cross) / (6 * twice) - center_y**2
-    xy = total((2 * x * y + x * y_next + x_next * y + 2 * x_next * y_next) * cross) / (12 * twice) - center_x * center_y
-    area = np.abs(twice) / 2
+    sum_x, sum_y = x + x_next, y + y_next
+    center_x, center_y = total(sum_x * cross) / (3 * twice), total(sum_y * cross) / (3 * twice)
+    xx = total((sum_x * sum_x - x * x_next) * cross) / (6 * twice) - center_x**2
+    yy = total((sum_y * sum_y - y * y_next) * cross) / (6 * twice) - center_y**2
+    xy = total((sum_x * sum_y + x * y + x_next * y_next) * cross) / (12 * twice) - center_x * center_y
     determinant = np.maximum(xx * yy - xy**2, 1e-9)
     half = np.sqrt(np.maximum((xx + yy) ** 2 / 4 - determinant, 0))
     mean = (xx + yy) / 2
     elongation = np.sqrt((mean + half) / np.maximum(mean - half, 1e-9))
-    perimeter = _CHAIN_LENGTH * total(np.hypot(x_next - x, y_next - y))
-    diameter = 2 * np.sqrt((area + lengths / 2 + 1) / np.pi)  # of all pixels, by Pick's theorem
-    height, width = edge.shape
-    low, high = np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
-    is_round = (
-        (low.min(axis=1) > 1)
-        & (high[:, 0] < width - 2)
-        & (high[:, 1] < height - 2)
-        & (diameter > _MIN_PX)
-        & (diameter < _MAX_OF_SIDE * min(height, width))
-        & (4 * np.pi * area > _MIN_CIRCULARITY * perimeter**2)
-        & (area > _MIN_ELLIPTICITY * 4 * np.pi * np.sqrt(determinant))
-        & (elongation < _MAX_ELONGATION)
-    )
-    steepness = total(edge[points[:, 1], points[:, 0]].astype(np.float64)) / lengths
-    x0, y0 = points[starts].T
-    return is_round, np.stack([center_x + x0, center_y + y0, diameter, steepness], axis=1)
+    is_round = (area > _MIN_ELLIPTICITY * 4 * np.pi * np.sqrt(determinant)) & (elongation < _MAX_ELONGATION)
+    place = row.astype(np.intp) * width + column
+    across, down = (np.asarray(slope).take(place).astype(np.float32) for slope in cv2.spatialGradient(green))
+    steepness = total(np.sqrt(across * across + down * down).astype(np.float64)) / lengths
+    shapes = np.stack([center_x + column[starts], center_y + row[starts], diameter, steepness], axis=1)
+    return passed[is_round], shapes[is_round]
+
+
+def _joined(rings: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.int32]]:
+    """Return the number of points of each ring, and the columns and rows of all points, one ring after the other."""
+    points = np.concatenate(rings)[:, 0]
+    lengths = np.array([len(ring) for ring in rings], dtype=np.intp)
+    return lengths, np.ascontiguousarray(points[:, 0]), np.ascontiguousarray(points[:, 1])
+
+
+def _since_start(places: NDArray[np.int32], lengths: NDArray[np.intp], starts: NDArray[np.intp]) -> Floats:
+    """Return places along one axis from each ring's first point on."""
+    return (places - np.repeat(places[starts], lengths)).astype(np.float64)
+
+
+def _following(values: Floats, starts: NDArray[np.intp]) -> Floats:
+    """Return the value of the next point of each ring; the first one of a ring follows its last."""
+    after = np.empty_like(values)
+    after[:-1] = values[1:]
+    after[np.append(starts[1:], len(values)) - 1] = values[starts]
+    return after
 
 
 def _steepest(shapes: Floats) -> NDArray[np.intp]:
     """Return the positions of the outlines with the steepest edge of all that lie on them."""
     x, y, diameter, edge = shapes.T
     larger = np.maximum(diameter[:, None], diameter[None, :])
-    apart = np.hypot(x[:, None] - x[None, :], y[:, None] - y[None, :])
-    same = (apart < _SAME_CENTER * larger) & (np.minimum(diameter[:, None], diameter[None, :]) > _SAME_SIZE * larger)
+    reach = _SAME_CENTER * larger
+    near = (np.abs(x[:, None] - x[None, :]) < reach) & (np.abs(y[:, None] - y[None, :]) < reach)
+    near &= np.minimum(diameter[:, None], diameter[None, :]) > _SAME_SIZE * larger
+    one, other = np.nonzero(near)
+    same = np.hypot(x[one] - x[other], y[one] - y[other]) < reach[one, other]
     rank = np.empty(len(shapes), dtype=np.intp)
     rank[np.argsort(-edge, kind="stable")] = np.arange(len(shapes))
-    return np.flatnonzero(~(same & (rank[None, :] < rank[:, None])).any(axis=1))
+    is_best = np.ones(len(shapes), dtype=np.bool_)
+    is_best[one[same & (rank[other] < rank[one])]] = False
+    return np.flatnonzero(is_best)
 
 
 def _nuclear(image: ImageArray, white: Floats) -> ImageArray:
-    """Return 1 for each pixel (h, w) of a nucleus's color, else 0."""
+    """Return 1 for each pixel (h, w) of a nucleus's color, else 0.
+
+    Less blue is absorbed at a brighter pixel, so that each level of green has a level of blue above which it is one.
+    """
     levels = np.log10(np.arange(256) + 1.0)
-    green, blue = (
-        cv2.LUT(image[..., channel], (math.log10(white[channel] + 1) - levels).astype(np.float32)) for channel in (1, 2)
-    )
-    nuclear = np.zeros(image.shape[:2], dtype=np.bool_)
+    green, blue = ((math.log10(white[channel] + 1) - levels).astype(np.float32) for channel in (1, 2))
+    highest = np.full(256, 255, dtype=np.int16)
     for density, blue_of_green in _NUCLEAR:
-        nuclear |= (green > density) & (blue < np.float32(blue_of_green) * green)
-    return nuclear.astype(np.uint8)
+        below = np.searchsorted(-blue, -(np.float32(blue_of_green) * green), side="right") - 1
+        highest = np.where(green > density, np.minimum(highest, below), highest).astype(np.int16)
+    beyond = cv2.compare(cv2.extractChannel(image, 2).astype(np.int16), cv2.LUT(image[..., 1], highest), cv2.CMP_GT)
+    return np.asarray(beyond, dtype=np.uint8) & np.uint8(1)
 
 
 def _nucleated(nuclear: ImageArray, contours_xy: Sequence[ContourArray]) -> ImageArray:
@@ -254,9 +287,11 @@ def _is_erythrocyte(
 ) -> bool:
     """Tell whether an outline is solid, as two cells together are not, and colored like an erythrocyte."""
     hull = cv2.contourArea(cv2.convexHull(ring)) + len(ring) / 2 + 1
-    if math.pi / 4 * diameter**2 < _MIN_SOLIDITY * hull or _share(nuclear, ring) >= _MAX_NUCLEAR_SHARE:
+    if math.pi / 4 * diameter**2 < _MIN_SOLIDITY * hull:
         return False
     box, mask = _filled(ring)
+    if cv2.mean(nuclear[box], mask)[0] >= _MAX_NUCLEAR_SHARE:
+        return False
     levels = cv2.mean(image[box], mask)
     green, blue = (math.log10((white[channel] + 1) / (levels[channel] + 1)) for channel in (1, 2))
     return blue >= _MIN_BLUE_OF_GREEN * green

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, ParamSpec
 
 import typer
 
-from marrowscope.errors import InputError, MarrowscopeError
+from marrowscope.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -52,11 +52,7 @@ def with_addresses(command: Callable[_P, None], reads: Mapping[str, Reads]) -> C
 
         with open_mirror() as mirror, ExitStack() as stack:
             stack.callback(_MIRROR.reset, _MIRROR.set(mirror))
-            try:
-                _call_mirrored(command, kwargs, mirror, reads, stack)
-            except MarrowscopeError as error:
-                error.args = (mirror.words(str(error)), *error.args[1:])
-                raise
+            _call_mirrored(command, kwargs, mirror, reads, stack)
 
     return translated
 
@@ -117,17 +113,12 @@ def mirror() -> Mirror | None:
 def saving(advance: Callable[[int, int], None] | None) -> Callable[[int, int], None] | None:
     """Return a progress that also copies the parts of an unfinished run into the store, if it is written there."""
     folder = _OUTPUT.get()
-    if folder is None:
-        return advance
-    from marrowscope.runs.parts import IMAGES_A_PART
+    return advance if folder is None else folder.saving(advance)
 
-    def advanced(n_done: int, n_all: int) -> None:
-        if n_done % IMAGES_A_PART == 0:
-            folder.save_parts()
-        if advance:
-            advance(n_done, n_all)
 
-    return advanced
+def stored_output() -> StoredFolder | None:
+    """Return the address that ``out`` stands for, None where it is a path."""
+    return _OUTPUT.get()
 
 
 def shown(path: Path) -> str:

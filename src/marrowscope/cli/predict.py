@@ -147,7 +147,7 @@ def predict(
     Example: marrowscope predict my-cohort --out runs/first
     """
     from marrowscope.bundle.shipped import bundle_path
-    from marrowscope.cli.addresses import mirror, saving, shown
+    from marrowscope.cli.addresses import mirror, saving, shown, stored_output
     from marrowscope.cli.predicted_patients import patient_figures, patient_rows, print_patients
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort.shards import Shard
@@ -170,7 +170,7 @@ def predict(
         "reference_ranges": reference_ranges,
     }
     config = validate_config(PredictConfig, values, where="marrowscope predict")
-    _refuse_unfit(ray, out, {"--shard": shard, "--threads": threads, "--processes": processes}, mixed=mixed)
+    _refuse_unfit(ray, {"--shard": shard, "--threads": threads, "--processes": processes}, mixed=mixed)
     block = None if shard is None else Shard.parse(shard)
     report = report and block is None
     stated = Stated(specimen=specimen, age_group=age_group, sex=sex, diagnosis=diagnosis)
@@ -197,7 +197,10 @@ def predict(
             from marrowscope.cluster.across import predict_across
 
             listed = inputs if (store := mirror()) is None else store.listed(inputs, stated=stated)
-            prediction = predict_across(listed, bundle, out, address=ray, mixed=mixed, say=_warn, **shared)
+            there = stored_output()
+            prediction = predict_across(
+                listed, bundle, out, address=ray, mixed=mixed, say=_warn, stored=there, **shared
+            )
     for reason in no_report:
         report = False
         _warn(f"No report: {reason}")
@@ -240,17 +243,10 @@ def _write_report(problems: list[PatientProblem], no_report: list[str], folder: 
         no_report.append(in_addresses(str(error)))
 
 
-def _refuse_unfit(ray: str | None, out: Path, others: Mapping[str, object], *, mixed: bool) -> None:
+def _refuse_unfit(ray: str | None, others: Mapping[str, object], *, mixed: bool) -> None:
     """Raise ConfigError for options that do not go together with --ray, or without it."""
-    from marrowscope.cli.addresses import shown
     from marrowscope.errors import ConfigError
 
-    if ray is not None and (place := shown(out)) != str(out):
-        message = (
-            f"{place}: found --ray with an address to write to, expected a folder on a disk that all nodes share; copy "
-            "the run to the store afterwards, or predict with --shard"
-        )
-        raise ConfigError(message)
     given = [name for name, value in others.items() if value is not None]
     if ray is not None and given:
         message = f"found --ray with {given[0]}, expected one of them; the cluster's slots decide, leave {given[0]} out"

@@ -1,12 +1,8 @@
-"""One prediction on a cluster: the driver divides the input, workers predict shards into a shared folder, it merges.
+"""One prediction on a cluster: the driver divides the input, workers predict shards, it merges them.
 
-    runs/archive.shards/journal.json    what is predicted, and with what; another job begins anew
-    runs/archive.shards/engine.json     on what the networks were opened
-    runs/archive.shards/00001/          the run of the first shard, and so on; unfinished: 00001.part
-    runs/archive/                       the merged run
-
-The same call again keeps finished shards and goes on in the others. How the input is divided depends on the input
-alone, so that a cluster that has lost a node finds the same shards. Paths travel, pixels never.
+The shards meet in ``archive.shards`` beside the run ``archive``, on a shared disk or in a store. The same call again
+keeps finished shards and goes on in the others. How the input is divided depends on the input alone, so that a cluster
+that has lost a node finds the same shards. Paths travel, pixels never.
 """
 
 from __future__ import annotations
@@ -18,6 +14,7 @@ from typing import TYPE_CHECKING
 from marrowscope.bundle import load_bundle
 from marrowscope.bundle.shipped import bundle_path
 from marrowscope.cluster.dispatch import dispatch
+from marrowscope.cluster.meeting_place import SharedDisk, SharedStore
 from marrowscope.cluster.merge import merge
 from marrowscope.cluster.ray_crew import RayCrew, refuse_unlike
 from marrowscope.cluster.shard_worker import Engine, Job, describe_node
@@ -25,7 +22,7 @@ from marrowscope.cohort.inputs import Inputs, collect_inputs
 from marrowscope.cohort.shards import divide, input_digest
 from marrowscope.cohort.stated import NOTHING_STATED, Stated
 from marrowscope.config import UNREADABLE, parse_json
-from marrowscope.disk import begin_folder, remove_unfinished, write_json
+from marrowscope.disk.addresses import address_of
 from marrowscope.errors import RunError
 from marrowscope.imaging import sha256_bytes
 from marrowscope.predict import PredictConfig, Prediction, new_assessor, size_and_time
@@ -33,15 +30,17 @@ from marrowscope.runs.folder import refuse_run_folder
 from marrowscope.streaming.slide_reading import refuse_missing_scale
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+    from marrowscope.cluster.meeting_place import MeetingPlace
+    from marrowscope.cluster.publish import StoredFolder
     from marrowscope.cluster.shard_worker import NodeFacts
     from marrowscope.cohort.shards import Block
 
 IMAGES_A_SHARD = 128
 """What one worker loses at most when it ends is far less: a shard goes on after its last 64 images."""
 _MAX_SHARDS = 10_000
-_KIND = "shards"
+_JOURNAL, _ENGINE = "journal.json", "engine.json"
 _N_WITNESSES = 3
 
 
@@ -60,6 +59,7 @@ def predict_across(
     finish: Callable[[Path], object] | None = None,
     keep_copies: bool = False,
     stated: Stated = NOTHING_STATED,
+    stored: StoredFolder | None = None,
     images_a_shard: int = IMAGES_A_SHARD,
 ) -> Prediction:
     """Predict all images in ``paths`` on the Ray cluster at ``address`` and write the run that one machine would write.
@@ -67,7 +67,8 @@ def predict_across(
     Of images in an object store, ``paths`` is what was listed; every node fetches those of its own shards.
     ``bundle`` is a folder that every node sees, or the name of a shipped bundle. ``mixed`` accepts nodes whose
     processors differ; the last digits may then differ too. ``say`` gets sentences for the user. All else is as in
-    ``predict`` and ``merge``. ``out`` has to be on a disk that all nodes share.
+    ``predict`` and ``merge``. ``out`` has to be on a disk that all nodes share, or stands for the address ``stored``,
+    where the shards are published, and then the run.
 
     Raises RunError or InputError before any work where the input, the bundle, ``out``, the cluster or one of its nodes
     cannot be used, and RunError where workers end over one shard again and again.
@@ -80,21 +81,21 @@ def predict_across(
     new_assessor(inputs.patients, opened, config)  # refuses reference ranges that do not fit
     refuse_run_folder(out, overwrite=overwrite)
     n_shards = count_shards(inputs, images_a_shard)
-    job = Job(bundle, config, out.absolute().with_name(f"{out.name}.shards"), Path.cwd(), keep_copies)
+    meeting = _meeting_place(out, stored)
+    job = Job(bundle, config, meeting.folder, Path.cwd(), keep_copies)
     here = describe_node(job, {})
-    _begin(job, _fingerprint(inputs, here, job, n_shards))
-    crew = RayCrew(address, job, accept=lambda engine: _accept(job, engine, mixed=mixed), say=say)
+    _begin(meeting, _fingerprint(inputs, here, job, n_shards))
+    crew = RayCrew(address, job, accept=lambda engine: _accept(meeting, engine, mixed=mixed), say=say)
     try:
-        refuse_unlike(crew.ask(_witnesses(job, inputs)), here, mixed=mixed)
-        finished = [index for index in range(1, n_shards + 1) if _is_finished(job, index)]
+        refuse_unlike(crew.ask(_witnesses(meeting, inputs)), here, mixed=mixed)
+        finished = meeting.finished()
         if len(finished) < n_shards:
             crew.open()
-        _predict(inputs, n_shards, job, crew, progress)
+        _predict(inputs, n_shards, finished, crew, progress)
     finally:
         crew.close()
-    shards = [job.shard_folder(index) for index in range(1, n_shards + 1)]
     run = merge(
-        shards,
+        meeting.gather(n_shards),
         opened,
         out,
         mixed=mixed,
@@ -102,9 +103,9 @@ def predict_across(
         command=command,
         progress=None,
         finish=finish,
-        resumed=frozenset(finished),
+        resumed=finished,
     )
-    remove_unfinished(job.folder)
+    meeting.remove()
     return run
 
 
@@ -114,8 +115,20 @@ def count_shards(inputs: Inputs, images_a_shard: int = IMAGES_A_SHARD) -> int:
     return max(1, min(n_patients, -(-len(inputs.images) // images_a_shard), _MAX_SHARDS))
 
 
+def _meeting_place(out: Path, stored: StoredFolder | None) -> MeetingPlace:
+    """Return where the shards of the run ``out`` meet: beside it."""
+    name = f"{out.name}.shards"
+    if stored is None:
+        return SharedDisk(out.absolute().with_name(name))
+    return SharedStore(Path(stored.address).with_name(name), stored)
+
+
 def _predict(
-    inputs: Inputs, n_shards: int, job: Job, crew: RayCrew, progress: Callable[[int, int], None] | None
+    inputs: Inputs,
+    n_shards: int,
+    finished: Collection[int],
+    crew: RayCrew,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
     """Have every shard predicted that is not finished."""
     n_done = 0
@@ -128,16 +141,12 @@ def _predict(
 
     def unfinished() -> Iterator[Block]:
         for block in divide(inputs, n_shards):
-            if _is_finished(job, block.shard.index):
+            if block.shard.index in finished:
                 done(block)
             else:
                 yield block
 
     dispatch(unfinished(), crew, done)
-
-
-def _is_finished(job: Job, index: int) -> bool:
-    return (job.shard_folder(index) / "manifest.json").is_file()
 
 
 def _fingerprint(inputs: Inputs, here: NodeFacts, job: Job, n_shards: int) -> dict[str, object]:
@@ -158,45 +167,44 @@ def _fingerprint(inputs: Inputs, here: NodeFacts, job: Job, n_shards: int) -> di
     }
 
 
-def _begin(job: Job, fingerprint: Mapping[str, object]) -> None:
+def _begin(meeting: MeetingPlace, fingerprint: Mapping[str, object]) -> None:
     """Make the folder of the shards, or keep it where an earlier call predicted the same."""
-    journal = job.folder / "journal.json"
-    if _read(journal) == fingerprint:
+    if _read(meeting, _JOURNAL) == fingerprint:
         return
-    begin_folder(job.folder, _KIND)
-    write_json(journal, fingerprint)
+    meeting.begin()
+    meeting.write(_JOURNAL, fingerprint)
 
 
-def _accept(job: Job, engine: Engine, *, mixed: bool) -> None:
+def _accept(meeting: MeetingPlace, engine: Engine, *, mixed: bool) -> None:
     """Keep the first engine; RunError for another one, unless only the processor differs and ``mixed`` accepts it."""
-    path = job.folder / "engine.json"
-    kept = _read(path)
+    kept = _read(meeting, _ENGINE)
     if kept is None:
-        write_json(path, asdict(engine))
+        meeting.write(_ENGINE, asdict(engine))
         return
     other = [name for name, value in asdict(engine).items() if kept.get(name) != value]
     if mixed and other == ["processor"]:
         return
     if other:
         message = (
-            f"{job.folder}: found a worker with {other[0]} {getattr(engine, other[0])}, expected {kept.get(other[0])} "
-            "as of the shards so far; use nodes of that kind, or remove the folder to begin anew"
+            f"{address_of(meeting.folder) or meeting.folder}: found a worker with {other[0]} "
+            f"{getattr(engine, other[0])}, expected {kept.get(other[0])} as of the shards so far; use nodes of that "
+            "kind, or remove the folder to begin anew"
         )
         raise RunError(message)
 
 
-def _witnesses(job: Job, inputs: Inputs) -> dict[Path, int]:
+def _witnesses(meeting: MeetingPlace, inputs: Inputs) -> dict[Path, int]:
     """Return files that every node has to see as this machine does, with their sizes: the journal and some images."""
     images = inputs.images
     step = max(1, len(images) // _N_WITNESSES)
-    paths = {job.folder / "journal.json": job.folder / "journal.json"}
-    paths |= {Path(image.place): image.path for image in images[::step]}
-    return {place: path.stat().st_size for place, path in paths.items() if path.is_file()}
+    found = {Path(image.place): image.path.stat().st_size for image in images[::step] if image.path.is_file()}
+    return {meeting.folder / _JOURNAL: len(meeting.read(_JOURNAL) or b"")} | found
 
 
-def _read(path: Path) -> dict[str, object] | None:
+def _read(meeting: MeetingPlace, name: str) -> dict[str, object] | None:
+    content = meeting.read(name)
     try:
-        found = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, *UNREADABLE):
+        found = None if content is None else parse_json(content.decode())
+    except UNREADABLE:
         return None
     return found if isinstance(found, dict) else None

@@ -34,7 +34,7 @@ from marrowscope.cohort.shards import Block, take_shard
 from marrowscope.disk import MARKER_NAME
 from marrowscope.disk.addresses import address_of, at_place, place_of
 from marrowscope.disk.locks import Holder, has_ended, this_process
-from marrowscope.errors import InputError, RunError
+from marrowscope.errors import InputError, MarrowscopeError, RunError
 from marrowscope.imaging import IMAGE_SUFFIXES, SLIDE_SUFFIXES
 from marrowscope.imaging.names import path_below
 from marrowscope.records import InputImage
@@ -117,7 +117,10 @@ class Mirror:
 
     def copy_if_there(self, address: str) -> None:
         """Copy everything below ``address``; there may be nothing."""
-        objects = self.store.list_below(place_of(address))
+        self.copy_listed(self.store.list_below(place_of(address)))
+
+    def copy_listed(self, objects: Sequence[StoredObject]) -> None:
+        """Copy objects that were listed; InputError for one that was changed meanwhile."""
         self._stand_in(objects)
         self._fetch_or_refuse(_below(self.root, item.place) for item in objects)
 
@@ -238,13 +241,21 @@ class Mirror:
 
 @contextmanager
 def open_mirror() -> Iterator[Mirror]:
-    """Yield a mirror in the system's temporary folder, and remove it in the end."""
+    """Yield a mirror in the system's temporary folder, and remove it in the end.
+
+    An error that names a path in it names the address instead.
+    """
     store = ObjectStore()
     _remove_leftovers(Path(tempfile.gettempdir()))
     root = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()  # readable for its owner alone
     try:
         (root / _OWNER).write_text(this_process().model_dump_json(), encoding="utf-8")
-        yield Mirror(store, root)
+        mirror = Mirror(store, root)
+        try:
+            yield mirror
+        except MarrowscopeError as error:
+            error.args = (mirror.words(str(error)), *error.args[1:])
+            raise
     finally:
         shutil.rmtree(root, ignore_errors=True)
         store.close()

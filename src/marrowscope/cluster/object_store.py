@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from threading import Event
@@ -190,13 +190,13 @@ class ObjectStore:
         return (parsedate_to_datetime(now) - changed).total_seconds() if changed and now else 0.0
 
     def remove(self, places: Iterable[str]) -> None:
-        """Remove objects; those that are gone already are no error."""
-        for place in places:
-            with _said(place, "removed"):
-                try:
-                    self._files.rm_file(place)
-                except FileNotFoundError:
-                    continue
+        """Remove objects, several at a time; those that are gone already are no error."""
+
+        def remove_one(place: str) -> None:
+            with _said(place, "removed"), suppress(FileNotFoundError):
+                self._files.rm_file(place)
+
+        _at_once(remove_one, list(places))
 
     def _write_if(self, place: str, content: bytes, **condition: str) -> str | None:
         with _said(place, "written"):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from marrowscope.disk import MARKER_NAME, Marker, read_marker
 from marrowscope.disk.addresses import place_of
+from marrowscope.runs import parts
 from marrowscope.runs.folder import staging_folder
 from marrowscope.runs.manifest import MANIFEST_NAME
 
@@ -34,7 +35,8 @@ class StoredFolder:
     """
 
     def __init__(self, mirror: Mirror, address: str, folder: Path, check: Callable[[], object]) -> None:
-        self._store, self._place, self.folder, self._check = mirror.store, place_of(address), folder, check
+        self.mirror, self.address, self.folder, self.check = mirror, address, folder, check
+        self._store, self._place = mirror.store, place_of(address)
         self._parts = staging_folder(folder)
         self._before, self._saved = _facts(folder), _facts(self._parts)
 
@@ -43,19 +45,30 @@ class StoredFolder:
         now = _facts(self._parts)
         if now == self._saved:
             return
-        self._check()
+        self.check()
         base = f"{self._place.rpartition('/')[0]}/{self._parts.name}"
         self._store.remove(f"{base}/{name}" for name in sorted(self._saved.keys() - now.keys()))
         new = [name for name, facts in now.items() if self._saved.get(name) != facts]
         self._store.write([(self._parts / name, f"{base}/{name}") for name in new])
         self._saved = now
 
+    def saving(self, advance: Callable[[int, int], None] | None) -> Callable[[int, int], None]:
+        """Return a progress that also copies the parts of the unfinished run, as soon as one is whole."""
+
+        def advanced(n_done: int, n_all: int) -> None:
+            if n_done % parts.IMAGES_A_PART == 0:
+                self.save_parts()
+            if advance:
+                advance(n_done, n_all)
+
+        return advanced
+
     def publish(self) -> None:
         """Write what the command made or changed; nothing where it did neither."""
         now = _facts(self.folder)
         if now == self._before or not now:
             return
-        self._check()
+        self.check()
         new = [name for name, facts in now.items() if self._before.get(name) != facts]
         gone = sorted(self._before.keys() - now.keys())
         if MANIFEST_NAME in now and MANIFEST_NAME not in new:  # files were added to a run; its marker names them first
@@ -67,7 +80,7 @@ class StoredFolder:
         self._write(name for name in new if name not in {*first, *last})
         self._store.remove(map(self._at, gone))
         for name in last:
-            self._check()
+            self.check()
             self._write([name])
         self._before = now
 

@@ -1,7 +1,7 @@
 """What a node of a cluster does: say what it has, open the networks once, predict one block of patients after another.
 
 Nothing here knows of Ray. Blocks name photographs by their paths, or by addresses of an object store, from which every
-node fetches its own; what is found goes into the shared folder, and only counts go back.
+node fetches its own; what is found goes where the shards meet, and only counts go back.
 """
 
 from __future__ import annotations
@@ -9,19 +9,16 @@ from __future__ import annotations
 import os
 import platform
 import socket
-import time
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import marrowscope
 from marrowscope.bundle import load_bundle
 from marrowscope.bundle.shipped import bundle_path
-from marrowscope.cluster.mirror import open_mirror
+from marrowscope.cluster.meeting_place import shard_path, shard_to_predict
 from marrowscope.cluster.object_store import ObjectStore
-from marrowscope.disk import locked
 from marrowscope.disk.addresses import address_of, place_of
-from marrowscope.errors import MarrowscopeError, RunError
+from marrowscope.errors import MarrowscopeError
 from marrowscope.machine import processor_features
 from marrowscope.predict import predict
 from marrowscope.runs.manifest import installed_versions
@@ -35,16 +32,12 @@ if TYPE_CHECKING:
     from marrowscope.cohort.shards import Block
     from marrowscope.streaming.config import PredictConfig
 
-_LOCK_FREE_AFTER_S = 90.0
-"""A lock of a process on a node that is gone is stale after a minute."""
-_LOCK_TRIED_EVERY_S = 3.0
-
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """What the nodes are to predict with, and where: ``bundle`` as the user gave it, a path or a shipped name.
 
-    Relative paths are those of ``working_folder``. The run of shard 3 is written to ``folder/00003``.
+    Relative paths are those of ``working_folder``. The shards are written below ``folder``, a path or an address.
     """
 
     bundle: Path | None
@@ -52,10 +45,6 @@ class Job:
     folder: Path
     working_folder: Path
     keep_copies: bool = False
-
-    def shard_folder(self, index: int) -> Path:
-        """Return where the run of a shard lies."""
-        return self.folder / f"{index:05}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,33 +118,21 @@ class ShardWorker:
             message = "found networks that are not open, expected a call of open() first"
             raise RuntimeError(message)
         bundle, worker = self._opened
-        out = self._job.shard_folder(block.shard.index)
         try:
-            with ExitStack() as stack:
-                _lock_in_time(stack, out)
-                if (out / "manifest.json").is_file():  # complete: the process ended before it could say so
-                    return len(block.inputs.images)
-                if any(image.address for image in block.inputs.images):
-                    mirror = stack.enter_context(open_mirror())
-                    block = replace(block, inputs=mirror.from_elsewhere(block.inputs))
-                predict(block, bundle, out, config=self._config, worker=worker, keep_copies=self._job.keep_copies)
+            with shard_to_predict(shard_path(self._job.folder, block.shard.index), block) as shard:
+                if shard is not None:
+                    predict(
+                        shard.block,
+                        bundle,
+                        shard.out,
+                        config=self._config,
+                        worker=worker,
+                        keep_copies=self._job.keep_copies,
+                        progress=shard.progress,
+                    )
         except MarrowscopeError as error:
             return Refusal(str(error))
         return len(block.inputs.images)
-
-
-def _lock_in_time(stack: ExitStack, out: Path, limit_s: float = _LOCK_FREE_AFTER_S) -> None:
-    """Take the lock of ``out``, waiting for that of a worker on a node that is gone; RunError after ``limit_s``."""
-    end = time.monotonic() + limit_s
-    while True:
-        try:
-            stack.enter_context(locked(out))
-        except RunError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(_LOCK_TRIED_EVERY_S)
-        else:
-            return
 
 
 def _size(path: Path) -> int | None:
