@@ -10,7 +10,7 @@ without it. A cohort with annotations adds the true ratios. Each source, and eac
 - known: the patients of all groups in ten folds; a fold is judged by the domain of the other nine. False alarms.
 - few cells (``--cells``): the known patients again, each judged by N of its cells, from fields drawn at random, ten
   draws of each; with the allowance for the sampling of few cells, and without it.
-- far: runs that no domain is fitted on, judged by the domain of all groups.
+- far: runs that no domain is fitted on, center by center, judged by the domain of all groups.
 
 For each: the share withheld; of the patients whose annotated ratio lies outside the interval that would have been
 printed (corrected where BUNDLE has rates for it, else Wilson's of x of n), the share withheld; of those inside, the
@@ -313,13 +313,15 @@ def main() -> None:
     far = []
     for text in arguments.far:
         name, _, where = text.partition("=")
-        far.append(summarize(name, judge(read_run(*place(where), bundle, name), fitted(everyone))))
+        found = judge(read_run(*place(where), bundle, None), fitted(everyone))
+        groups_of = sorted({patient.group for patient, _ in found})
+        far += [summarize(f"{name}, {key}", [item for item in found if item[0].group == key]) for key in groups_of]
     rows["Far"] = far
     print(report(rows))
     if arguments.json:
-        found: dict[str, object] = {title: [asdict(row) for row in part] for title, part in rows.items()}
-        found |= {"domain": fitted(everyone).model_dump(mode="json")}
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        written: dict[str, object] = {title: [asdict(row) for row in part] for title, part in rows.items()}
+        written |= {"domain": fitted(everyone).model_dump(mode="json")}
+        arguments.json.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
