@@ -1,7 +1,7 @@
 """Whom the domain withholds: left-out sources and simulated centers in turn, and patients of known centers.
 
     python benchmarks/out_of_depth.py --bundle BUNDLE --source NAME=RUN[:COHORT] ... --simulated RUN[:COHORT] ...
-        [--far NAME=RUN[:COHORT] ...] [--cells N ...] [--json FILE]
+        [--far NAME=RUN[:COHORT] ...] [--in-part CENTER ...] [--cells N ...] [--json FILE]
 
 Runs are of ``marrowscope predict`` on patients that the networks never saw; that of a source is by a bundle trained
 without it. A cohort with annotations adds the true ratios. Each source, and each center of a simulated run, is a group.
@@ -15,8 +15,8 @@ without it. A cohort with annotations adds the true ratios. Each source, and eac
 For each: the share withheld; of the patients whose annotated ratio lies outside the interval that would have been
 printed (corrected where BUNDLE has rates for it, else Wilson's of x of n), the share withheld; of those inside, the
 share that keeps its figures; coverage and mean Winkler score (95%) of what is printed. Brackets: Clopper-Pearson, 95%.
-Of a patient whose fields are annotated in part (one labeled cell a tile), ratio and interval are of the labeled cells
-alone: Wilson's of those called CBLC among those that the run found and counted.
+Of a patient whose fields are annotated in part (one labeled cell a tile; the files or ``--in-part`` say so), ratio and
+interval are of the labeled cells alone: Wilson's of those called CBLC among those that the run found and counted.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from marrowscope.studies.bundle_domain import patient_scores
 from marrowscope.studies.error_rates import outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from marrowscope.bundle import Bundle
     from marrowscope.patient.depth import DepthScores, Domain
@@ -218,8 +218,10 @@ def thinned(run: Path, name: str, n_cells: int, n_draws: int = 10) -> list[Depth
     return found
 
 
-def read_run(run: Path, cohort: Path | None, bundle: Bundle, group: str | None) -> list[Known]:
-    """Read a run's patients; without ``group``, each center is one."""
+def read_run(
+    run: Path, cohort: Path | None, bundle: Bundle, group: str | None, in_part: Collection[str] = ()
+) -> list[Known]:
+    """Read a run's patients; without ``group``, each center is one. Centers ``in_part`` are labeled in part."""
     tables = {kind: read_table(run / f"{kind}.parquet", kind) for kind in ("fields", "cells", "patients")}
     stated = ("patient_id", "center", "diagnosis", "specimen", "age_group")
     people = [Patient(**{name: row[name] for name in stated}) for row in tables["patients"].iter_rows(named=True)]
@@ -234,9 +236,10 @@ def read_run(run: Path, cohort: Path | None, bundle: Bundle, group: str | None) 
         read = read_cohort(cohort, vocabulary=bundle.vocabulary)
         linked = link_cells(tables["fields"], tables["cells"], read.patients, read.fields, bundle.vocabulary)
         truth = dict(linked.ratios.select("patient_id", "true_ratio").iter_rows())
-        in_part = labeled_ratios(outcomes(linked.expert, tables["cells"], bundle.vocabulary), bundle.vocabulary)
-        for name in (name for name in in_part if truth.get(name) is None):
-            truth[name], limits[name] = in_part[name]
+        labeled = labeled_ratios(outcomes(linked.expert, tables["cells"], bundle.vocabulary), bundle.vocabulary)
+        centers = {patient.patient_id: patient.center for patient in people}
+        for name in (name for name in labeled if truth.get(name) is None or centers[name] in in_part):
+            truth[name], limits[name] = labeled[name]
     return [
         Known(name, group or f"center {center}", scores, limits[name], truth.get(name))
         for name, center, scores in patient_scores(run)
@@ -286,6 +289,7 @@ def main() -> None:
     parser.add_argument("--source", action="append", default=[], metavar="NAME=RUN[:COHORT]")
     parser.add_argument("--simulated", action="append", default=[], metavar="RUN[:COHORT]")
     parser.add_argument("--far", action="append", default=[], metavar="NAME=RUN[:COHORT]")
+    parser.add_argument("--in-part", action="append", default=[], metavar="CENTER")
     parser.add_argument("--cells", action="append", default=[], type=int, metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
@@ -294,7 +298,7 @@ def main() -> None:
     runs: dict[str, Path] = {}
     for text in arguments.source:
         name, _, where = text.partition("=")
-        groups[name] = read_run(*place(where), bundle, name)
+        groups[name] = read_run(*place(where), bundle, name, arguments.in_part)
         runs[name] = place(where)[0]
     sources = list(groups)
     for number, text in enumerate(arguments.simulated, start=1):
@@ -313,7 +317,7 @@ def main() -> None:
     far = []
     for text in arguments.far:
         name, _, where = text.partition("=")
-        found = judge(read_run(*place(where), bundle, None), fitted(everyone))
+        found = judge(read_run(*place(where), bundle, None, arguments.in_part), fitted(everyone))
         groups_of = sorted({patient.group for patient, _ in found})
         far += [summarize(f"{name}, {key}", [item for item in found if item[0].group == key]) for key in groups_of]
     rows["Far"] = far

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from marrowscope.review.station import Station
     from marrowscope.runs.schemas import TableKind
 
-IN_A = [Patient(f"A{i:02}", "A", "control") for i in range(21)]
-IN_B = [Patient("B0", "B", "control"), Patient("B1", "B", "control")]
+IN_A = [Patient(f"A{i:02}", "A", "control", "marrow") for i in range(21)]
+IN_B = [Patient("B0", "B", "control", "marrow"), Patient("B1", "B", "control", "marrow")]
 
 
 class Review(NamedTuple):
@@ -199,5 +199,7 @@ def test_an_open_centers_rates_are_used_for_its_patients_and_for_no_others(revie
         "center_not_open",
         None,
     )
-    elsewhere = assess_patients([Patient("B0", "C", "control")], fields, cells, VOCABULARY, measured=loaded.measured)
+    elsewhere = assess_patients(
+        [Patient("B0", "C", "control", "marrow")], fields, cells, VOCABULARY, measured=loaded.measured
+    )
     assert elsewhere["corrected_ratio"].to_list() == [None]
