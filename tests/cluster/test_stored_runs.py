@@ -256,7 +256,9 @@ RAY = (
 @pytest.fixture
 def on_a_cluster(crew: pytest.MonkeyPatch, bucket: Bucket) -> Iterator[None]:
     """Divide few photographs among many shards, and leave nothing in the store."""
-    crew.setitem(across.predict_across.__kwdefaults__, "images_a_shard", 2)
+    defaults = across.predict_across.__kwdefaults__
+    assert defaults is not None
+    crew.setitem(defaults, "images_a_shard", 2)
     yield
     assert [key for key in bucket.keys("ray/") if not key.startswith("ray/run/")] == []
     for key in bucket.keys("ray/"):
