@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from marrowscope.imaging.slope import slope
+
 if TYPE_CHECKING:
     from marrowscope.records import ImageArray
 
@@ -137,8 +139,6 @@ def _edge_steepness(gray: Floats, um_per_px: float, least_step: float) -> float:
     Slope over range does not depend on how dark the stain is. A step of any height after a Gaussian blur with standard
     deviation s has 1 / (s sqrt(2 pi) erf(1.5 um / (s sqrt(2)))): 0.46 at 1 um. NaN with fewer than 100 edge pixels.
     """
-    across = cv2.Sobel(gray, cv2.CV_32F, 1, 0, scale=1 / 8)
-    down = cv2.Sobel(gray, cv2.CV_32F, 0, 1, scale=1 / 8)
     side = max(3, round(_REACH_UM / um_per_px) | 1)
     window = np.ones((side, side), dtype=np.uint8)
     step = np.asarray(cv2.subtract(cv2.dilate(gray, window), cv2.erode(gray, window)))
@@ -146,7 +146,7 @@ def _edge_steepness(gray: Floats, um_per_px: float, least_step: float) -> float:
     if np.count_nonzero(on_edge) < _MIN_EDGE_PX:
         return float("nan")
     # Away from edges the quotient has no meaning; a step of 0 gives 0.
-    steepness = np.asarray(cv2.divide(cv2.magnitude(across, down), step), dtype=np.float32)
+    steepness = np.asarray(cv2.divide(slope(gray, scale=1 / 8), step), dtype=np.float32)
     return _quantile_of_the_chosen(steepness, on_edge, _STEEPEST) / um_per_px
 
 

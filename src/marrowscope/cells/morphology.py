@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from marrowscope import geometry
 from marrowscope.geometry import Rings
+from marrowscope.imaging.slope import slope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,8 +167,7 @@ def segment_nucleus(density: Floats, mask: MaskArray, um_per_px: float) -> BoolA
     inside = np.asarray(purple[mask], dtype=np.float32)
     if inside.size < _MIN_REGION_PX or inside.max() - inside.min() < _MIN_OD_CONTRAST:
         return blank
-    slope = cv2.magnitude(cv2.Sobel(purple, cv2.CV_32F, 1, 0), cv2.Sobel(purple, cv2.CV_32F, 0, 1))
-    threshold = _edge_threshold(inside, np.asarray(slope, dtype=np.float32)[mask])
+    threshold = _edge_threshold(inside, slope(np.asarray(purple, dtype=np.float32))[mask])
     dense = inside > threshold
     if _mean(inside[dense]) - _mean(inside[~dense]) < _MIN_OD_CONTRAST:
         return blank
@@ -175,13 +175,13 @@ def segment_nucleus(density: Floats, mask: MaskArray, um_per_px: float) -> BoolA
     return _whole_parts(nucleus, um_per_px) & mask
 
 
-def _edge_threshold(values: Floats, slope: Floats) -> float:
-    """Threshold between two classes of ``values`` (n,) where ``slope`` (n,) is steep; see ``segment_nucleus``."""
+def _edge_threshold(values: Floats, slopes: Floats) -> float:
+    """Threshold between two classes of ``values`` (n,) where ``slopes`` (n,) are steep; see ``segment_nucleus``."""
     low, high = float(values.min()), float(values.max())
     width = (high - low) / _LEVELS
     level = np.minimum(((values - low) / width).astype(np.intp), _LEVELS - 1)
     count = np.bincount(level, minlength=_LEVELS).astype(np.float64)
-    steepness = np.bincount(level, weights=slope, minlength=_LEVELS)
+    steepness = np.bincount(level, weights=slopes, minlength=_LEVELS)
     kernel = np.array([1.0, 2.0, 3.0, 2.0, 1.0])
     edge = np.convolve(steepness, kernel, "same") / np.maximum(np.convolve(count, kernel, "same"), 1e-9)
     below = count.cumsum()[:-1]

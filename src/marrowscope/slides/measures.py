@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from marrowscope.imaging.slope import slope
+
 if TYPE_CHECKING:
     from marrowscope.records import ImageArray
 
@@ -94,9 +96,7 @@ def sharpness(image: ImageArray, um_per_px: float) -> float:
     on_edge = step > max(_MIN_STEP_OD, _EDGE_SHARE * float(np.quantile(gray, _DARKEST)))
     if np.count_nonzero(on_edge) < _MIN_EDGE_PX:
         return float("nan")
-    across = cv2.Sobel(gray, cv2.CV_32F, 1, 0, scale=1 / 8)
-    down = cv2.Sobel(gray, cv2.CV_32F, 0, 1, scale=1 / 8)
-    return float(np.quantile(cv2.magnitude(across, down)[on_edge] / step[on_edge], _STEEPEST)) / scale
+    return float(np.quantile(slope(gray, scale=1 / 8)[on_edge] / step[on_edge], _STEEPEST)) / scale
 
 
 def _density(image: ImageArray) -> NDArray[np.float32]:
