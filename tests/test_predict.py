@@ -315,7 +315,8 @@ def test_exact_truth_leaves_out_cut_cells_and_counts_by_the_vocabulary(tmp_path:
         "corrected_lower": [0.1],
     }
     names = {"patient_id": ["P1"], "center": ["S1"], "diagnosis": ["AML"], "call": ["above"]}
-    pl.DataFrame(names | counts).write_parquet(run / "patients.parquet")
+    threshold = {"threshold": [0.3], "threshold_n_patients": [50], "threshold_simulated": [True]}
+    pl.DataFrame(names | threshold | counts).write_parquet(run / "patients.parquet")
     codes = ["N", "N", "J1", "N5", "V", "M0"]
     cut = [False, True, False, False, False, False]
     truth = pl.DataFrame({"patient_id": ["P1"] * 6, "code": codes, "cut_by_edge": cut})
