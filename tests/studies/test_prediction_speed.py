@@ -131,6 +131,6 @@ def test_command_prints_every_round(cohort: Path) -> None:
 
 def test_stages_are_called_as_on_the_page_of_their_times() -> None:
     page = (Path(__file__).parents[2] / "docs" / "performance.md").read_text(encoding="utf-8")
-    table = page.split("| stage | 480 / 96 px | 640 / 128 px |")[1].split("\n\n")[0]
+    table = page.split("| stage | default bundle | one Lite0 network |")[1].split("\n\n")[0]
     named = {row.split("|")[1].strip() for row in table.strip().splitlines()[1:]}
     assert named == set(STAGES.values())
