@@ -35,7 +35,7 @@ export class Side extends EventTarget {
     element.append(
       make("label", { for: "order" }, t("review.order")), this.order, this.like,
       make("h2", {}, t("review.show")), this.kinds,
-      make("h2", {}, t("review.categories")), this.categories, data.patient.learned && make("p", { class: "soft learned" }, data.patient.learned),
+      make("h2", {}, t("review.categories")), this.categories, ...(data.patient.learned ? [make("p", { class: "soft learned" }, data.patient.learned)] : []),
       make("h2", {}, t("review.ranges")), ...(isBlinded ? [] : [range("certainty", "%", 100), range("cblc", "%", 100)]), range("area", "µm²", 1),
       make("label", { for: "field" }, t("review.field")), this.field, this.reset,
     );
