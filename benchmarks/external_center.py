@@ -129,30 +129,29 @@ def differences(first: LinkedCells, other: LinkedCells, n_categories: int, resam
     ours, theirs = countable_cells(first), countable_cells(other)
     both = (ours["found"] & theirs["found"]).to_numpy()
     ours, theirs = ours.filter(both), theirs.filter(both)
-    patients = ours["patient_id"].to_list()
-    result: dict[str, Any] = {"n_cells": len(ours)}
-    other_figures = statistics_of(theirs, n_categories)
-    for name, statistic in statistics_of(ours, n_categories).items():
-        interval = bootstrap_difference(
-            patients, statistic, patients, other_figures[name], n_resamples=resamples, seed=0
-        )
-        result[name] = [interval.estimate, interval.lower, interval.upper]
     pair = first.ratios.join(other.ratios, on="patient_id", suffix="_other").drop_nulls(
         ["true_ratio", "predicted_ratio", "predicted_ratio_other"]
     )
-    true = pair["true_ratio"].to_numpy()
-    errors = [np.abs(pair[name].to_numpy() - true) for name in ("predicted_ratio", "predicted_ratio_other")]
-    names = pair["patient_id"].to_list()
-    interval = bootstrap_difference(
-        names,
-        lambda rows: float(errors[0][rows].mean()),
-        names,
-        lambda rows: float(errors[1][rows].mean()),
-        n_resamples=resamples,
-        seed=0,
-    )
-    result["ratio_mae"] = [interval.estimate, interval.lower, interval.upper]
-    return result
+    named = pair.select("patient_id", true="true_ratio", ours="predicted_ratio", theirs="predicted_ratio_other")
+    return {"n_cells": len(ours)} | paired_figures(ours, theirs, named, n_categories, resamples)
+
+
+def paired_figures(
+    ours: pl.DataFrame, theirs: pl.DataFrame, ratios: pl.DataFrame, n_categories: int, resamples: int
+) -> dict[str, list[float]]:
+    """Return each figure of cells, and the ratio's absolute error, as ours minus theirs with limits over patients.
+
+    ``ours`` and ``theirs`` are the same cells with their calls; ``ratios`` has patient_id, true, ours and theirs.
+    """
+    sides = [cells["patient_id"].to_list() for cells in (ours, theirs)]
+    figures = [statistics_of(cells, n_categories) for cells in (ours, theirs)]
+    pairs = {name: (sides[0], figures[0][name], sides[1], figures[1][name]) for name in figures[0]}
+    names, true = ratios["patient_id"].to_list(), ratios["true"].to_numpy()
+    errors = [np.abs(ratios[side].to_numpy() - true) for side in ("ours", "theirs")]
+    of_errors: list[Statistic] = [lambda rows, error=error: float(error[rows].mean()) for error in errors]  # type: ignore[misc]
+    pairs["ratio_mae"] = (names, of_errors[0], names, of_errors[1])
+    found = {name: bootstrap_difference(*pair, n_resamples=resamples, seed=0) for name, pair in pairs.items()}
+    return {name: [interval.estimate, interval.lower, interval.upper] for name, interval in found.items()}
 
 
 def main() -> None:

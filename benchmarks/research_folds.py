@@ -22,9 +22,9 @@ import numpy as np
 import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a script finds its neighbors too
-from benchmarks.external_center import recalibration, statistics_of
+from benchmarks.external_center import paired_figures, recalibration, statistics_of
 from marrowscope.statistics import metrics
-from marrowscope.statistics.intervals import bootstrap_difference, bootstrap_over_groups
+from marrowscope.statistics.intervals import bootstrap_over_groups
 from marrowscope.train.checkpoint import CLASSIFIER_NAME
 from marrowscope.train.ensemble import find_members
 from marrowscope.train.left_out_cells import (
@@ -138,25 +138,9 @@ def differences(first: OutOfFold, other: OutOfFold, n_categories: int, resamples
     if not first.called.sort(same).select(same).equals(other.called.sort(same).select(same)):
         message = "found other cells, expected two cross-fits of one crop set with equal folds"
         raise SystemExit(message)
-    ours, theirs = (item.matched for item in (first, other))
-    result: dict[str, Any] = {}
-    other_figures = statistics_of(theirs, n_categories)
-    sides = (ours["patient_id"].to_list(), theirs["patient_id"].to_list())
-    for name, statistic in statistics_of(ours, n_categories).items():
-        found = bootstrap_difference(sides[0], statistic, sides[1], other_figures[name], n_resamples=resamples, seed=0)
-        result[name] = [found.estimate, found.lower, found.upper]
     pair = ratios(first).join(ratios(other), on="patient_id", suffix="_other")
-    true, names = pair["true"].to_numpy(), pair["patient_id"].to_list()
-    errors = [np.abs(pair[name].to_numpy() - true) for name in ("counted", "counted_other")]
-    found = bootstrap_difference(
-        names,
-        lambda rows: float(errors[0][rows].mean()),
-        names,
-        lambda rows: float(errors[1][rows].mean()),
-        n_resamples=resamples,
-        seed=0,
-    )
-    return result | {"ratio_mae": [found.estimate, found.lower, found.upper]}
+    named = pair.select("patient_id", "true", ours="counted", theirs="counted_other")
+    return paired_figures(first.matched, other.matched, named, n_categories, resamples)
 
 
 def main() -> None:
