@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.testclient import TestClient
 
+from marrowscope.review.accounts import utc_now
 from marrowscope.review.database import make_private_file, sqlite_url
+from marrowscope.review.guard import COOKIE
 from marrowscope.review.run_cells import RunCells
 from marrowscope.review.server import create_app
+from marrowscope.review.sessions import begin_session
 from marrowscope.review.station import Station
 from marrowscope.review.store import Store
 
@@ -62,6 +65,15 @@ def enter(station: Station) -> Browser:
     client = new_client(station)
     response = client.get(f"/enter?token={station.one_time_token()}")
     assert response.status_code == 303, response.text
+    browser = Browser(client)
+    browser.csrf = browser.json("/api/session")["csrf"]
+    return browser
+
+
+def enter_as(station: Station, name: str) -> Browser:
+    """Give a browser in which the account ``name`` is entered, without its password."""
+    client = new_client(station)
+    client.cookies.set(COOKIE, begin_session(station.store.engine, name, utc_now()))
     browser = Browser(client)
     browser.csrf = browser.json("/api/session")["csrf"]
     return browser

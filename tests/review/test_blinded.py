@@ -9,11 +9,10 @@ import pytest
 from marrowscope.review.accounts import add_account, change_account, utc_now
 from marrowscope.review.database import ACCOUNTS, writing
 from marrowscope.review.events import Draft
-from marrowscope.review.guard import COOKIE
 from marrowscope.review.live_estimate import audit_view
 from marrowscope.review.sessions import begin_session, find_session
 from tests.fake_runs import circle
-from tests.review.stations import Browser, new_client, open_station
+from tests.review.stations import Browser, enter_as, open_station
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,11 +35,7 @@ def station(fake_run: Callable[..., FakeRun], tmp_path: Path) -> Iterator[Statio
 @pytest.fixture
 def as_reader(station: Station) -> Callable[[str], Browser]:
     def entered(name: str) -> Browser:
-        client = new_client(station)
-        client.cookies.set(COOKIE, begin_session(station.store.engine, name, utc_now()))
-        browser = Browser(client)
-        browser.csrf = browser.json("/api/session")["csrf"]
-        return browser
+        return enter_as(station, name)
 
     return entered
 

@@ -16,14 +16,12 @@ from marrowscope.review.accounts import add_account, utc_now
 from marrowscope.review.database import EVENTS, HEAD, writing
 from marrowscope.review.decisions import Decision
 from marrowscope.review.events import Draft
-from marrowscope.review.guard import COOKIE
 from marrowscope.review.run_cells import RunCells
-from marrowscope.review.sessions import begin_session
 from marrowscope.review.station import Station
 from marrowscope.review.store import ChangedError, ConflictError, ReplacedError, Store, TamperedError
 from tests.conftest import TWO_PATIENTS
 from tests.fake_runs import write_run
-from tests.review.stations import Browser, enter, new_client
+from tests.review.stations import Browser, enter, enter_as
 from tests.review.test_sign import answer_flags, make_ready, name_all, sign
 
 if TYPE_CHECKING:
@@ -34,11 +32,7 @@ if TYPE_CHECKING:
 
 
 def as_reader(station: Station, name: str) -> Browser:
-    client = new_client(station)
-    client.cookies.set(COOKIE, begin_session(station.store.engine, name, utc_now()))
-    browser = Browser(client)
-    browser.csrf = browser.json("/api/session")["csrf"]
-    return browser
+    return enter_as(station, name)
 
 
 @pytest.fixture

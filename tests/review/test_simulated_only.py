@@ -12,11 +12,9 @@ import pytest
 from pypdf import PdfReader
 
 from marrowscope.report.words import load_words
-from marrowscope.review.accounts import add_account, utc_now
-from marrowscope.review.guard import COOKIE
-from marrowscope.review.sessions import begin_session
+from marrowscope.review.accounts import add_account
 from tests.report.test_exchange import set_patients
-from tests.review.stations import Browser, enter, new_client, open_station
+from tests.review.stations import Browser, enter, enter_as, open_station
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,11 +68,7 @@ def test_a_blinded_reader_gets_none(run: FakeRun, tmp_path: Path) -> None:
         add_account(station.store.engine, name, [role])
 
     def entered(name: str) -> Browser:
-        client = new_client(station)
-        client.cookies.set(COOKIE, begin_session(station.store.engine, name, utc_now()))
-        browser = Browser(client)
-        browser.csrf = browser.json("/api/session")["csrf"]
-        return browser
+        return enter_as(station, name)
 
     assigned = entered("dee").post("/api/assign", {"patients": ["P1"], "readers": ["ada"]})
     assert assigned.status_code == 200, assigned.text

@@ -17,9 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from marrowscope.report.field_pixels import FieldPixels
-from marrowscope.review.accounts import add_account, utc_now
-from marrowscope.review.guard import COOKIE
-from marrowscope.review.sessions import begin_session
+from marrowscope.review.accounts import add_account
 from marrowscope.review.slide_tiles import (
     OVERLAP_PX,
     TILE_PX,
@@ -32,7 +30,7 @@ from marrowscope.review.slide_tiles import (
     tile_box,
 )
 from tests.fake_slide_runs import HEIGHT, UM_PER_PX, WIDTH, make_slide_run
-from tests.review.stations import Browser, enter, new_client, open_station
+from tests.review.stations import Browser, enter, enter_as, open_station
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -249,11 +247,7 @@ def test_blinded_readers_see_where_cells_are_and_nothing_of_a_call(slide_run: Sl
         add_account(station.store.engine, name, [role])
 
     def entered(name: str) -> Browser:
-        client = new_client(station)
-        client.cookies.set(COOKIE, begin_session(station.store.engine, name, utc_now()))
-        browser = Browser(client)
-        browser.csrf = browser.json("/api/session")["csrf"]
-        return browser
+        return enter_as(station, name)
 
     assert entered("dee").post("/api/assign", {"patients": ["P1"], "readers": ["ada", "bo"]}).status_code == 200
     first = station.patient("P1").frozen[0].cell_id
