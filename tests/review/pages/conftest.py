@@ -31,6 +31,14 @@ if TYPE_CHECKING:
     from tests.fake_runs import FakeRun
 
 WAIT_MS = 30_000
+READS_PIXELS = """window.pixelsOf = (canvas, x = 0, y = 0, width = canvas.width, height = canvas.height) => {
+  const copy = document.createElement("canvas");
+  Object.assign(copy, { width, height });
+  const pen = copy.getContext("2d", { willReadFrequently: true });
+  pen.drawImage(canvas, -x, -y);
+  return pen.getImageData(0, 0, width, height).data;
+};"""
+"""Gives a page ``pixelsOf``, which reads a copy: Chromium warns in the console when a canvas itself is read twice."""
 
 
 @dataclass
@@ -92,6 +100,7 @@ def opened(chromium: Browser, served: Served) -> Iterator[Callable[..., Page]]:
         contexts.append(context)
         context.route("**/*", lambda route: only_from(route, served.address))
         page = context.new_page()
+        page.add_init_script(READS_PIXELS)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(served.enter())
         page.goto(f"{served.address}{place}?lang={lang}")

@@ -368,7 +368,7 @@ def test_the_scale_bar_is_as_long_as_it_says(opened: Callable[..., Page]) -> Non
               const canvas = document.querySelector(".field-canvas");
               const ratio = canvas.width / canvas.clientWidth;
               const y = Math.round((canvas.clientHeight - 16.5) * ratio);
-              const row = canvas.getContext("2d").getImageData(0, y, canvas.width, 1).data;
+              const row = pixelsOf(canvas, 0, y, canvas.width, 1);
               const isRule = (x) => row[4 * x] === 29 && row[4 * x + 1] === 36 && row[4 * x + 2] === 41;
               let x = Math.round(17 * ratio);
               const from = Math.round(16 * ratio);
@@ -379,3 +379,12 @@ def test_the_scale_bar_is_as_long_as_it_says(opened: Callable[..., Page]) -> Non
         assert px == pytest.approx(um / UM_PER_PX * scale * zoom, abs=1.5)
         told.add(um)
     assert len(told) > 1, "a bar that grew too long states less"
+
+
+def test_every_button_of_a_field_has_a_name_before_it_is_painted(opened: Callable[..., Page]) -> None:
+    page = opened()
+    page.evaluate("window.requestAnimationFrame = () => 1")  # a busy computer paints late
+    page.keyboard.press("g")
+    page.wait_for_selector(".field-canvas")
+    nameless = "(b) => b.checkVisibility() && !b.innerText.trim() && !b.ariaLabel"
+    assert page.evaluate(f"[...document.querySelectorAll('button')].filter({nameless}).map((b) => b.outerHTML)") == []

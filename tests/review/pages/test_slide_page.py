@@ -32,7 +32,7 @@ SEEN = """(side) => {
   const over = document.querySelector(".outlines");
   const bounds = (canvas, fits) => { // the middle and the radius of what fits, in pixels of the screen
     const ratio = canvas.width / canvas.getBoundingClientRect().width;
-    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const data = pixelsOf(canvas);
     let [left, right, top, bottom, n] = [Infinity, -Infinity, Infinity, -Infinity, 0];
     for (let k = 0; k < data.length; k += 4) {
       const x = (k / 4) % canvas.width, y = Math.floor(k / 4 / canvas.width);
@@ -96,7 +96,7 @@ IN_PIECES = """async () => {
 }"""
 COLORS = """() => {
   const canvas = document.querySelector(".outlines");
-  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const data = pixelsOf(canvas);
   const found = new Map();
   for (let k = 0; k < data.length; k += 4) {
     const pixel = [...data.subarray(k, k + 3)];
@@ -106,8 +106,7 @@ COLORS = """() => {
 }"""
 DRAWN = """() => {
   const canvas = document.querySelector("#deep .openseadragon-canvas canvas");
-  const { data } = canvas.getContext("2d").getImageData(canvas.width / 2 - 20, canvas.height / 2 - 20, 40, 40);
-  return [...data];
+  return [...pixelsOf(canvas, canvas.width / 2 - 20, canvas.height / 2 - 20, 40, 40)];
 }"""
 
 

@@ -72,6 +72,7 @@ export class FieldView extends EventTarget {
     this.select.set(fieldId);
     this.escape();
     if (isOther) this.picture = null;
+    this.#chrome(); // the buttons have their words before the contours come
     this.#resized();
     if (i === null) {
       this.whole();

@@ -19,11 +19,11 @@ export class Strip {
     }));
     this.bar = make("progress", { max: 1, value: 0, "aria-label": t("review.figure.reviewed") });
     this.parts.reviewed.box.append(this.bar);
-    this.button = make("button", { class: "quiet", onclick: () => this.fullReview() });
+    this.button = make("button", { class: "quiet", hidden: true, onclick: () => this.fullReview() });
     this.parts.full.box.append(this.button);
     this.smears = make("button", { class: "quiet", "aria-haspopup": "dialog", onclick: () => this.#stateSmears() }, t("review.smears.state"));
     this.parts.differential.box.append(this.smears);
-    this.auditButton = make("button", { class: "quiet", onclick: () => audit() });
+    this.auditButton = make("button", { class: "quiet", hidden: true, onclick: () => audit() });
     this.parts.audit.box.append(this.auditButton);
     this.parts.behind.box.append(make("button", { class: "quiet", "aria-haspopup": "dialog", onclick: () => behind() }, t("review.behind.show")));
   }
