@@ -6,7 +6,8 @@ translates the labels of another scheme to raw codes, or to a coarse label where
 Reference ranges are in a separate file.
 """
 
-from marrowscope.vocabulary.codes import DEFAULT_VOCABULARY, Code, Vocabulary, load_vocabulary, nearest
+from marrowscope.vocabulary.code import Code
+from marrowscope.vocabulary.codes import DEFAULT_VOCABULARY, Vocabulary, load_vocabulary, nearest
 from marrowscope.vocabulary.labels import CoarseLabel, ExpertLabel, is_coarse
 from marrowscope.vocabulary.mapping import (
     MAPPINGS_DIR,

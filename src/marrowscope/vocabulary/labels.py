@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from marrowscope.vocabulary.codes import Code
+    from marrowscope.vocabulary.code import Code
 
 RESERVED = "{};,"
 """Characters that neither a code nor the name of a coarse label may have."""
