@@ -70,7 +70,7 @@ scale = 0.12
 noise_chance = 0.15
 """
 IN_PIXELS = ("shift_px", "blur_sigma_px", "contour_px")
-CLUSTERED_FACTS = ("patient_id", "expert_code", "field_id")
+CLUSTERED_FACTS = ("patient_id", "expert_code", "field_id", "image_sha256")
 
 
 def settings(arguments: argparse.Namespace) -> None:
