@@ -127,7 +127,8 @@ def cut(arguments: argparse.Namespace) -> None:
     if not cells["cell_id"].equals(like["cell_id"]):
         message = f"{arguments.like}: found other cells than in {arguments.cohort}, expected the same; cut both again"
         raise SystemExit(message)
-    cells.with_columns(like.select(CLUSTERED_FACTS)).write_parquet(arguments.out / CELLS_NAME)
+    cells = cells.drop("image_dhash", strict=False).with_columns(like.select(CLUSTERED_FACTS))
+    cells.write_parquet(arguments.out / CELLS_NAME)
 
 
 def main() -> None:
