@@ -148,3 +148,28 @@ def test_who_has_no_specimen_is_counted_and_what_is_missing_is_said() -> None:
         "--specimen, or in patients.csv."
     )
     assert specimen_remark(rows[:2]) == []
+
+
+def test_many_promyelocytes_bring_the_blast_estimate_both_ways(
+    row: PatientRow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = {"who_n_least": 2, "who_n_most": 2, "who_least": 0.05, "who_most": 0.05, "who_lower": 0.01, "who_upper": 0.1}
+    alt = {"who_alt_least": 0.7, "who_alt_most": 0.7, "who_alt_lower": 0.6, "who_alt_upper": 0.8}
+    many = with_values(row, who_declared=None, who_not_learned=None, **main, **alt)
+    print_patients([many])
+    told = "p1: Myeloid blast estimate: 5.0% of nucleated cells. With promyelocytes: 70.0% (95% sampling limits"
+    assert told in said(capsys)
+    (figures,) = patient_figures([many])
+    assert {name: figures[name] for name in (*main, *alt) if not name.startswith("who_n")} == {
+        name: value for name, value in (main | alt).items() if not name.startswith("who_n")
+    }
+    print_patients([with_values(many, **dict.fromkeys(alt))])
+    assert "blast estimate" not in said(capsys)
+
+
+def test_a_blast_estimate_that_is_too_wide_has_no_ends_for_scripts(row: PatientRow) -> None:
+    wide = {"who_least": 0.5, "who_most": 0.5, "who_lower": 0.1, "who_upper": 0.9}
+    (figures,) = patient_figures([with_values(row, **wide)])
+    assert (figures["who_least"], figures["who_most"], figures["who_lower"]) == (None, None, 0.1)
+    (figures,) = patient_figures([with_values(row, **dict.fromkeys(wide))])
+    assert figures["who_lower"] is None

@@ -198,6 +198,30 @@ def test_a_counted_share_or_estimate_with_a_wide_interval_has_no_value(
     assert ("valueRange" in found["Myeloid blast estimate"]) == is_told
 
 
+@pytest.mark.parametrize(("declared", "which"), [(None, "With promyelocytes"), ("apl", "Without promyelocytes")])
+def test_many_promyelocytes_give_a_second_estimate_in_figures(
+    filled: FakeRun, declared: str | None, which: str
+) -> None:
+    main = {"who_declared": declared, "who_least": 0.05, "who_most": 0.06, "who_lower": 0.02, "who_upper": 0.1}
+    alt = {"who_alt_least": 0.7, "who_alt_most": 0.72, "who_alt_lower": 0.6, "who_alt_upper": 0.8}
+    assess_as(filled, "P1", **main, **alt)
+    (bundle,) = bundles(filled)
+    validated(bundle)
+    ends = {
+        name: part["valueRange"]
+        for name, part in components(resources(bundle)["Myeloid blast estimate"]).items()
+        if "valueRange" in part
+    }
+    assert [ends[which][end]["value"] for end in ("low", "high")] == [70.0, 72.0]
+    assert [ends[f"{which}, 95% interval"][end]["value"] for end in ("low", "high")] == [60.0, 80.0]
+    assess_as(filled, "P1", **main, **alt | {"who_alt_lower": 0.1})
+    parts = components(resources(bundles(filled)[0])["Myeloid blast estimate"])
+    assert "dataAbsentReason" in parts[which]
+    assert parts[f"{which}, 95% interval"]["valueRange"]["low"]["value"] == 10.0
+    assess_as(filled, "P1", **main, **dict.fromkeys(alt))
+    assert which not in components(resources(bundles(filled)[0])["Myeloid blast estimate"])
+
+
 def test_patient_without_a_call_has_no_confidence(filled: FakeRun) -> None:
     assess_as(filled, "P1", call="no_call", call_reason="few_fields", call_depends_on_threshold=False)
     of = resources(bundles(filled)[0])

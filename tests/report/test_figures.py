@@ -128,6 +128,12 @@ def test_promyelocytes_are_shown_the_other_way_where_there_are_many() -> None:
     assert len(blast_estimate(patient_row(COUNTED | BLASTS), WORDS).lines) == 2
 
 
+def test_the_other_way_too_has_no_figure_where_its_limits_are_wide() -> None:
+    alt = {"who_alt_least": 0.5, "who_alt_most": 0.5, "who_alt_lower": 0.1, "who_alt_upper": 0.9}
+    told = [str(line) for line in blast_estimate(patient_row(COUNTED | BLASTS | alt), WORDS).lines]
+    assert told[-2] == "With promyelocytes: no single estimate, 10.0% to 90.0%, wider than half the scale."
+
+
 def test_proerythroblasts_stand_beside_the_definition_that_counts_them() -> None:
     blank = dict.fromkeys(("share", "lower", "upper", "reference_low", "reference_high", "reference_mark"))
     counts = {"n": 40, "n_countable": 40, "n_nucleated": 40}
@@ -164,6 +170,7 @@ def test_an_estimate_with_limits_wider_than_half_the_scale_is_no_figure() -> Non
     assert figure.value == "No single estimate: <strong>14.7% to 100.0%</strong>, wider than half the scale"
     assert figure.scale is not None
     assert (figure.scale.span, figure.scale.estimate, figure.scale.interval) == (None, None, (0.1467, 1.0))
+    assert figure.scale.described.startswith("No single estimate, with sampling limits 14.7% to 100.0%; marks at")
     assert figure.lines[0] == "1 cell is called as codes that count. With 95% sampling limits: 14.7% to 100.0%."
     narrow = blast_estimate(patient_row(COUNTED | one | {"who_lower": 0.5}), WORDS)
     assert narrow.value == "<strong>100.0%</strong> of nucleated cells"

@@ -1,4 +1,7 @@
-"""What `predict` says of each patient on the terminal: state, "x of n called CBLC", ratio or why not, worst flag."""
+"""What `predict` says of each patient on the terminal: state, "x of n called CBLC", ratio or why not, worst flag.
+
+A patient with many promyelocytes also has the blast estimate with and without them.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,8 @@ def patient_rows(prediction: Prediction) -> list[PatientRow]:
 def patient_figures(rows: Sequence[PatientRow]) -> list[dict[str, Any]]:
     """Return what the terminal shows of every patient, for scripts.
 
-    Out of depth, ``n_cblc`` and the ratio are null; the ratio is null too where its interval is too wide for one.
+    Out of depth, ``n_cblc`` and the ratio are null; the ratio is null too where its interval is too wide for one, and so
+    are the ends of the blast estimate (``who_`` and, with many promyelocytes, ``who_alt_``).
     """
     from marrowscope.report.verdict import is_out_of_depth, shown_ratio
 
@@ -49,6 +53,7 @@ def patient_figures(rows: Sequence[PatientRow]) -> list[dict[str, Any]]:
                 "ratio_upper": ratio.upper,
                 "is_corrected": row.corrected_ratio is not None,
                 "interval_is_wide": ratio.is_wide,
+                **_blasts(row),
                 "call": row.call,
                 "threshold": row.threshold,
                 "threshold_n_patients": row.threshold_n_patients,
@@ -58,6 +63,19 @@ def patient_figures(rows: Sequence[PatientRow]) -> list[dict[str, Any]]:
                 "simulated_only_codes": None if row.simulated_only_codes is None else list(row.simulated_only_codes),
             }
         )
+    return figures
+
+
+def _blasts(row: PatientRow) -> dict[str, Any]:
+    """Return the blast estimate by the names of the patients table, without a range that is too wide for one."""
+    from marrowscope.statistics.intervals import is_wide
+
+    figures: dict[str, Any] = {"who_declared": row.who_declared}
+    for name in ("who", "who_alt"):
+        least, most, lower, upper = (getattr(row, f"{name}_{end}") for end in ("least", "most", "lower", "upper"))
+        ends = (None, None) if least is None or is_wide(lower, upper) else (least, most)
+        figures |= dict(zip((f"{name}_least", f"{name}_most"), ends, strict=True))
+        figures |= {f"{name}_lower": lower, f"{name}_upper": upper}
     return figures
 
 
@@ -79,6 +97,7 @@ def print_patients(rows: Sequence[PatientRow]) -> None:
 
     from marrowscope.cli.tables import new_table, print_table
     from marrowscope.report.cohort_page import simulated_only_names
+    from marrowscope.report.figures import blast_range, blast_remarks
     from marrowscope.report.first_screen import worst_flag
     from marrowscope.report.strings import load_strings
     from marrowscope.report.verdict import standing_sentence
@@ -101,6 +120,11 @@ def print_patients(rows: Sequence[PatientRow]) -> None:
     for told, sharing in standing_of.items():
         others = f" and {count_of(len(sharing) - _MOST_NAMED, 'other')}" if len(sharing) > _MOST_NAMED else ""
         typer.echo(f"{', '.join(sharing[:_MOST_NAMED])}{others}: {told}")
+    for row in rows[:_MOST_SHOWN]:
+        if row.who_alt_least is not None and row.who_least is not None and not row.who_not_learned:
+            beside = " ".join(remark.striptags() for remark in blast_remarks(row, words))
+            estimate = blast_range(row, words).striptags()
+            typer.echo(f"{row.patient_id}: {words.strings('blasts.heading')}: {estimate}. {beside}")
     if len(rows) > _MOST_SHOWN:
         typer.echo(f"{count_of(len(rows) - _MOST_SHOWN, 'more patient')}: see the report or patients.parquet.")
     if names := simulated_only_names(rows):

@@ -20,7 +20,7 @@ from marrowscope.records import UNKNOWN
 from marrowscope.report.depth_words import no_flags
 from marrowscope.report.differential_rows import category_code, is_marked, shown_categories
 from marrowscope.report.fhir_parts import Json, code, integer_part, percent, percent_range, quantity, reference_range
-from marrowscope.report.figures import blast_estimate, learned_notes
+from marrowscope.report.figures import blast_estimate, learned_notes, other_way
 from marrowscope.report.pages import page_names
 from marrowscope.report.patient_tables import read_patients
 from marrowscope.report.pdf_document import flag_sentences
@@ -307,10 +307,22 @@ class _Maker:
                 integer_part(strings("fhir.n_least"), row.who_n_least),
                 integer_part(strings("fhir.n_most"), row.who_n_most),
                 percent_range(strings("fhir.interval"), row.who_lower, row.who_upper),
+                *self._other_way(row),
             ],
             absent="not-applicable",
             notes=[plain(line) for line in figure.lines] + ([plain(figure.note)] if known else []),
         )
+
+    def _other_way(self, row: PatientRow) -> list[Json]:
+        """Make the estimate with the promyelocytes, or without them, and its limits; nothing where they are few."""
+        if row.who_alt_least is None or row.who_not_learned:
+            return []
+        which, interval = other_way(row, self.words), self.words.strings("fhir.interval")
+        ends = (None, None) if is_wide(row.who_alt_lower, row.who_alt_upper) else (row.who_alt_least, row.who_alt_most)
+        return [
+            percent_range(which, *ends),
+            percent_range(f"{which}, {interval}", row.who_alt_lower, row.who_alt_upper),
+        ]
 
     def flags(self, row: PatientRow) -> Json:
         """Make the quality flags as text."""

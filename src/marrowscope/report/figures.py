@@ -220,13 +220,17 @@ def blast_estimate(row: PatientRow, words: Words) -> Figure:
         return Figure(key, title, value=None, scale=None, lines=(why or words.text("blasts.none"),), note=note)
     marks = _BLAST_MARKS.get(row.specimen.strip().casefold(), ())
     interval = words.interval(lower, upper)
-    told = {"least": words.percent(least), "most": words.percent(most), "interval": interval}
+    told = {"interval": interval, "marks": ", ".join(f"{100 * at:.0f}%" for at in marks)}
+    described = words.strings("blasts.describe_wide", **told)
+    if not is_wide(lower, upper):
+        ends = {"least": words.percent(least), "most": words.percent(most)}
+        described = words.strings("blasts.describe", **told, **ends)
     return Figure(
         key=key,
         title=title,
         value=blast_range(row, words),
         scale=Scale(
-            described=words.strings("blasts.describe", **told, marks=", ".join(f"{100 * at:.0f}%" for at in marks)),
+            described=described,
             interval=(lower, upper),
             span=None if is_wide(lower, upper) else (least, most),
             marks=tuple(Mark(at, f"{100 * at:.0f}%", dashed=True) for at in marks),
@@ -256,13 +260,19 @@ def blast_remarks(row: PatientRow, words: Words) -> list[Markup]:
         return []
     told = _declared(row, words)
     if row.who_alt_least is not None:
-        name = "blasts.without_promyelocytes" if row.who_declared == "apl" else "blasts.with_promyelocytes"
+        interval = words.interval(row.who_alt_lower, row.who_alt_upper)
         same = row.who_alt_least == row.who_alt_most
         share = words.percent(row.who_alt_least) if same else words.interval(row.who_alt_least, row.who_alt_most)
-        told.append(words.text(name, share=share, interval=words.interval(row.who_alt_lower, row.who_alt_upper)))
+        kind = "other_way_wide" if is_wide(row.who_alt_lower, row.who_alt_upper) else "other_way"
+        told.append(words.text(f"blasts.{kind}", which=other_way(row, words), share=share, interval=interval))
     if is_many(row.lymphoid_share, row.specimen):
         told.append(words.text("blasts.lymphoid", x=words.percent(row.lymphoid_share)))
     return told
+
+
+def other_way(row: PatientRow, words: Words) -> str:
+    """Say how the second estimate of many promyelocytes counts them: the other way than the first."""
+    return words.strings("blasts.without_promyelocytes" if row.who_declared == "apl" else "blasts.with_promyelocytes")
 
 
 def _declared(row: PatientRow, words: Words) -> list[Markup]:
