@@ -46,3 +46,13 @@ def test_an_earlier_bundle_is_refused_before_any_work_unless_overwrite(
     foreign = said([*words, "--overwrite"], capsys)
     assert "nothing is removed. It contains CARD.md, bundle.toml, " in foreign
     assert load_bundle(out).spec.name == "test"
+
+
+def test_a_diagnosis_that_no_patient_has_is_refused_before_anything_is_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort = tmp_path / "cohort"
+    cohort.mkdir()
+    (cohort / "patients.csv").write_text("patient_id,center,diagnosis\np1,A,AML\np2,A,\n", encoding="utf-8")
+    words = ["quantify", "demo", str(cohort), "--out", str(tmp_path / "out"), "--aml", "AML-M3"]
+    assert f"--aml: found 'AML-M3', expected a diagnosis of the patients in {cohort} (AML);" in said(words, capsys)

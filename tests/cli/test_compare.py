@@ -114,6 +114,28 @@ def test_a_reader_is_compared_like_a_run(cohort_and_runs: tuple[Path, Path, Path
     assert {figure["difference"] for figure in figures(same).values()} == {0, None}
 
 
+def test_a_run_with_its_tables_as_csv_is_no_reader(
+    cohort_and_runs: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run, other = cohort_and_runs
+    (run / "patients.csv").write_text("patient_id\nP1\n", encoding="utf-8")
+    assert run_main("compare", run, other, cohort, "--out", tmp_path / "c") == 0
+    assert "A: run run of bundle" in capsys.readouterr().out
+
+
+def test_a_diagnosis_that_no_patient_has_is_refused_with_those_there_are(
+    cohort_and_runs: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run, other = cohort_and_runs
+    call = ("compare", run, other, cohort, "--out", tmp_path / "c")
+    assert run_main(*call, "--aml-diagnosis", "AMl-M2") == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"--aml-diagnosis: found 'AMl-M2', expected a diagnosis of the patients in {cohort} (AML);" in told
+    assert not (tmp_path / "c").exists()
+    assert run_main(*call, "--aml-diagnosis", "aml", "--aml-diagnosis", "APL") == 0
+    assert "no patient in" in capsys.readouterr().err
+
+
 def test_lost_cells_are_said(
     cohort_and_runs: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -236,6 +236,15 @@ def test_threshold_and_diagnoses_are_taken(
     assert "! confounded by center" in capsys.readouterr().out
 
 
+def test_a_diagnosis_that_no_patient_has_is_refused(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--aml-diagnosis", "Leukemia") == 2
+    assert "--aml-diagnosis: found 'Leukemia', expected a diagnosis of the patients in" in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
+
+
 @pytest.mark.parametrize("killed_before", ["page", "metrics.json", ".marrowscope.json"])
 def test_a_call_killed_after_the_prediction_or_while_files_are_moved_ends_whole_when_made_again(
     killed_before: str, cohort_and_run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -114,3 +114,17 @@ def test_a_center_with_one_patient_has_no_variance() -> None:
     ratios = pl.concat([cohort(6), frame(patient("lone", "AML", 0.3, 0.4, center="Z"))])
     found = summaries(ratios)["patient_ratio_mae"]
     assert (found.n_centers, found.left_out) == (6, ("Z",))
+
+
+def test_no_limit_of_an_error_is_one_that_no_ratio_can_have() -> None:
+    """One center of six errs much: the interval for a new center would reach below an error of 0."""
+    rows = []
+    for c in range(6):
+        for k in range(12):
+            truth, off = 0.02 + 0.01 * k, 0.01 + 0.001 * k + (0.4 if c == 5 else 0)
+            rows.append(patient(f"{c}-{k}", "AML", truth, truth + off, center=f"C{c}"))
+    found = summaries(frame(*rows))
+    mae, bias = found["patient_ratio_mae"], found["patient_ratio_bias"]
+    assert (mae.prediction_lower, mae.mean.lower) == (0, 0)
+    assert bias.prediction_lower < bias.mean.lower < 0
+    assert mae.prediction_upper == pytest.approx(bias.prediction_upper)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.cli.options import AmlOption, BootstrapSeedOption, MappingsOption
+from marrowscope.cli.options import AmlOption, BootstrapSeedOption, MappingsOption, check_aml
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def compare(
         with progress_bar("Reading annotations", enabled=not as_json) as advance:
             truth = read_cohort(cohort, vocabulary=words, mapping=labels, decode=False, progress=advance)
         _refuse_several(cohort, truth)
+        check_aml("--aml-diagnosis", aml_diagnosis, cohort, {patient.diagnosis for patient in truth.patients})
         fields = (*truth.fields, *truth.slides)
         with progress_bar("Measuring centers", enabled=not as_json) as advance:
             comparison = compare_sides(
@@ -104,12 +105,15 @@ def compare(
 
 
 def _read_side(path: Path, words: Vocabulary, labels: CenterMappings | None, *, quiet: bool) -> ComparedSide:
-    """Read a cohort as another reader, anything else as a run."""
+    """Read a cohort as another reader, anything else as a run, which has a patients.csv too if exported as CSV."""
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort import read_cohort
+    from marrowscope.cohort.patients import PATIENTS_NAME
     from marrowscope.evaluate.comparison import read_run_side, reader_side
+    from marrowscope.runs.manifest import MANIFEST_NAME
 
-    if not (path / "patients.csv").is_file():
+    is_run = (path / MANIFEST_NAME).is_file() and (path / "cells.parquet").is_file()
+    if is_run or not (path / PATIENTS_NAME).is_file():
         return read_run_side(path, words)
     with progress_bar("Reading annotations", enabled=not quiet) as advance:
         reader = read_cohort(path, vocabulary=words, mapping=labels, decode=False, progress=advance)

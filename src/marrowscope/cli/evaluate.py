@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.cli.options import AmlOption, BootstrapSeedOption, MappingsOption, ReaderOption, ScaleOption
+from marrowscope.cli.options import AmlOption, BootstrapSeedOption, MappingsOption, ReaderOption, ScaleOption, check_aml
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def evaluate(
     run = run_or_bundle if bundle is None else out / RUN_NAME
     work = _Work(cohort, run, words, load_mappings(mapping or ()), config, overwrite=overwrite, quiet=as_json)
     truth = work.read(reader)
+    check_aml("--aml-diagnosis", aml_diagnosis, cohort, {patient.diagnosis for patient in truth.patients})
     if work.labels:
         work.labels.check_centers({patient.center for patient in truth.patients})
     if bundle is not None:

@@ -7,9 +7,12 @@ before anything is read.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 MAX_SEED = 1_000_000_000
 
@@ -131,3 +134,25 @@ AmlOption = Annotated[
     list[str] | None,
     typer.Option(metavar="<name>", show_default="AML", help="A diagnosis that counts as AML; repeat for several."),
 ]
+
+
+def check_aml(option: str, names: Collection[str] | None, cohort: Path, diagnoses: Collection[str | None]) -> None:
+    """Hold the diagnoses named as AML against those of the cohort's patients, before anything dear is done.
+
+    A name that no patient has would silently make its patients "not AML". Raises ConfigError if none has any of the
+    names; says so of a name that is there in vain beside others. Nothing is checked where the option was not given.
+    """
+    from marrowscope.errors import ConfigError
+
+    known = {text.strip().casefold(): text.strip() for text in sorted({text or "" for text in diagnoses})}
+    vain = [name for name in names or () if name.strip().casefold() not in known]
+    if not vain:
+        return
+    listed = ", ".join(repr(name) for name in vain)
+    found = ", ".join(text for text in known.values() if text) or "none"
+    if len(vain) == len(names or ()):
+        message = (
+            f"{option}: found {listed}, expected a diagnosis of the patients in {cohort} ({found}); correct the name"
+        )
+        raise ConfigError(message)
+    typer.echo(f"{option}: no patient in {cohort} has the diagnosis {listed}; theirs are {found}.", err=True)

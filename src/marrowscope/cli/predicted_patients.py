@@ -33,8 +33,8 @@ def patient_rows(prediction: Prediction) -> list[PatientRow]:
 def patient_figures(rows: Sequence[PatientRow]) -> list[dict[str, Any]]:
     """Return what the terminal shows of every patient, for scripts.
 
-    Out of depth, ``n_cblc`` and the ratio are null; the ratio is null too where its interval is too wide for one, and so
-    are the ends of the blast estimate (``who_`` and, with many promyelocytes, ``who_alt_``).
+    Out of depth, ``n_cblc`` and the ratio are null. The ratio is null too where its interval is too wide for one, and
+    so are the ends of the blast estimate (``who_`` and, with many promyelocytes, ``who_alt_``).
     """
     from marrowscope.report.verdict import is_out_of_depth, shown_ratio
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from marrowscope.cli.options import AmlOption, BackendOption, ScaleOption
+from marrowscope.cli.options import AmlOption, BackendOption, ScaleOption, check_aml
 from marrowscope.wording import count_of
 
 
@@ -54,6 +54,7 @@ def quantify(
     """
     from marrowscope.bundle.shipped import bundle_path
     from marrowscope.cli.progress import progress_bar
+    from marrowscope.cohort.patients import read_patients
     from marrowscope.config import validate_config
     from marrowscope.errors import ConfigError
     from marrowscope.predict import PredictConfig
@@ -61,6 +62,8 @@ def quantify(
     from marrowscope.studies.error_rates import quantify_bundle
 
     bundle = bundle_path(bundle)
+    if aml and cohort is not None:
+        check_aml("--aml", aml, cohort, {patient.diagnosis for patient in read_patients(cohort).patients})
     measured = measure_domain(domain) if domain else None
     if cohort is None and measured is None:
         message = "found neither COHORT nor --domain, expected at least one of them; name what is to be measured"

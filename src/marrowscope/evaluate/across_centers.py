@@ -5,7 +5,8 @@ summary (``statistics.random_effects``), which needs an estimate and a variance 
 
 - shares (F1, recall) on the logit scale, with the variance from the limits of their bootstrap interval;
 - the AUC of AML on the logit scale, with DeLong's variance;
-- mean error and bias of the ratio as they are, with the variance of a mean over the center's patients.
+- mean error and bias of the ratio as they are, with the variance of a mean over the center's patients. Limits are cut
+  to what a ratio allows: no mean absolute error is below 0, and no bias beyond 1.
 
 A center whose variance is not known, or whose value is exactly 0 or 1, is left out and named. With fewer than five
 centers nothing is summarized: the spread between centers cannot be estimated from so few.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -120,7 +122,7 @@ def _summarize(key: str, scale: str, measured: dict[str, tuple[float, float]], n
         )
     estimate, variance = (np.array(column) for column in zip(*used.values(), strict=True))
     found = summarize_centers(estimate, variance)
-    back = (lambda value: float(expit(value))) if scale == LOGIT else float
+    back = (lambda value: float(expit(value))) if scale == LOGIT else partial(_possible, key)
     mean = found.mean
     return AcrossCenters(
         key=key,
@@ -136,6 +138,11 @@ def _summarize(key: str, scale: str, measured: dict[str, tuple[float, float]], n
         left_out=left_out,
         undefined="",
     )
+
+
+def _possible(key: str, value: float) -> float:
+    """Cut an error of the ratio to 0-1, a bias to -1 to 1."""
+    return min(1.0, max(0.0 if "mae" in key else -1.0, value))
 
 
 def _measure(key: str, scores: CenterScores, ratios: pl.DataFrame, config: EvaluateConfig) -> tuple[float, float]:
