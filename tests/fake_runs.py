@@ -13,6 +13,7 @@ from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.imaging import sha256_file, write_image
 from marrowscope.patient.assess import assess_patients
 from marrowscope.patient.differential import BLAST_COLUMNS
+from marrowscope.patient.learned import learned_from
 from marrowscope.patient.quantify.quantification import Quantification
 from marrowscope.patient.standing import MeasuredCenter, MeasuredRates
 from marrowscope.runs.manifest import Manifest, RunCounts, UsedBundle, read_manifest, write_manifest
@@ -164,7 +165,8 @@ def assess_as_before(patients: list[Patient], fields: pl.DataFrame, cells: pl.Da
     rates = make_rates({N: 0.9, N5: 0.05}).model_copy(update={"correlation": ASSUMED_CORRELATION})
     review = MeasuredCenter(Quantification(source="a test", rates=rates), n_patients=30, n_outside=0)
     measured = MeasuredRates(centers={patient.center: review for patient in patients})
-    table = assess_patients(patients, fields, cells, VOCABULARY, measured=measured)
+    learned = learned_from([(False, dict.fromkeys(VOCABULARY.codes, 9))], VOCABULARY)
+    table = assess_patients(patients, fields, cells, VOCABULARY, measured=measured, learned=learned)
     known = assess_patients(patients, fields, cells, VOCABULARY).drop(BLAST_COLUMNS)
     unstated = {"state", "state_reason", "center_n_reviewed", "center_n_outside", "depth", "fitting_um_per_px"}
     blank = [pl.lit(None, known.schema[name]).alias(name) for name in sorted(unstated)]

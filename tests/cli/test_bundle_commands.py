@@ -55,4 +55,4 @@ def test_a_diagnosis_that_no_patient_has_is_refused_before_anything_is_predicted
     cohort.mkdir()
     (cohort / "patients.csv").write_text("patient_id,center,diagnosis\np1,A,AML\np2,A,\n", encoding="utf-8")
     words = ["quantify", "demo", str(cohort), "--out", str(tmp_path / "out"), "--aml", "AML-M3"]
-    assert f"--aml: found 'AML-M3', expected a diagnosis of the patients in {cohort} (AML);" in said(words, capsys)
+    assert f"--aml: found 'AML-M3', expected a diagnosis of the patients in {cohort} (AML" in said(words, capsys)

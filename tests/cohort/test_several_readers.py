@@ -82,6 +82,13 @@ def test_nobody_is_chosen_in_silence(root: Path) -> None:
         read_cohort(root, reader="cy")
 
 
+def test_where_no_annotation_names_its_reader_none_is_to_be_named(root: Path) -> None:
+    for path in root.rglob("f[12]*.json"):
+        path.unlink()
+    with pytest.raises(CohortError, match="by 'cy', expected no --reader, since no annotation here names its reader"):
+        read_cohort(root, reader="cy")
+
+
 def test_two_annotations_by_one_reader_or_by_nobody_named_are_a_fault_as_before(root: Path) -> None:
     shutil.copy(root / "p1/f2.json", root / "p1/f2.again.json")
     kinds = {fault.kind for fault in read_cohort(root, reader="ada").faults}

@@ -80,6 +80,9 @@ def test_every_patient_has_a_row_with_its_correction_and_call() -> None:
     assert set(table["correction_note"].drop_nulls()) <= set(CORRECTION_NOTES)
 
 
+LEARNED = learned_from([(False, dict.fromkeys(VOCABULARY.codes, 9))], VOCABULARY)
+
+
 def test_a_patient_out_of_depth_has_counts_and_no_share() -> None:
     score = DomainScore(mean=0.1, standard_deviation=0.1, square_root=True, upper_limit=0.25, n=20)
     domain = Domain(measured_on="a test", n_patients=20, max_distance=4.0, scores={"contradictions": score})
@@ -92,14 +95,16 @@ def test_a_patient_out_of_depth_has_counts_and_no_share() -> None:
     fields, cells = tables({"near": (150, 140, 10), "far": (150, 140, 10)})
     odd = pl.col("contradiction") | ((pl.col("patient_id") == "far") & (pl.col("category") == "N"))
     cells = cells.with_columns(contradiction=odd)
-    near, far = assess_patients(people, fields, cells, VOCABULARY, measured=centers, domain=domain).to_dicts()
+    near, far = assess_patients(
+        people, fields, cells, VOCABULARY, measured=centers, domain=domain, learned=LEARNED
+    ).to_dicts()
     assert (near["state"], near["call"]) == ("validated", "above")
     assert (far["state"], far["state_reason"], far["call"]) == ("out_of_depth", "depth_contradictions", None)
     counts = ("n_countable", "n_nucleated", "n_cells")
     assert [far[name] for name in counts] == [near[name] for name in counts]
     assert (near["n_cblc"], far["n_cblc"]) == (150, None)
     assert [item["n"] for item in far["cblc_by_category"]] == [None] * len(near["cblc_by_category"])
-    both = assess_patients(people, fields, cells, VOCABULARY, measured=centers, domain=domain)
+    both = assess_patients(people, fields, cells, VOCABULARY, measured=centers, domain=domain, learned=LEARNED)
     rejected = {f"n_rejected_{reason}": pl.lit(0) for reason in REJECT_REASONS}
     counted = fields.with_columns(n_contours=pl.lit(30), **rejected)  # 600 cells in 20 fields
     assert count_run(counted, both, 0).cblc == 150  # of the patient within, whose numerator may be printed
@@ -227,10 +232,13 @@ def test_no_blasts_are_estimated_that_were_not_learned_from_real_cells(
     assert tuple(row["simulated_only_codes"]) == learned.row()["simulated_only_codes"]
 
 
-def test_a_bundle_without_sources_is_not_judged() -> None:
-    row = assess({"P": (50, 350, 0)}, Quantification(source="a test", rates=RATES)).row(0, named=True)
+@pytest.mark.parametrize("simulated", [True, False])
+def test_a_bundle_without_sources_marks_nothing_and_estimates_no_blasts_of_real_cells(*, simulated: bool) -> None:
+    measured = Quantification(source="a test", rates=RATES, simulated=simulated)
+    row = assess({"P": (50, 350, 0)}, measured, simulated=simulated).row(0, named=True)
     assert (row["simulated_only"], row["simulated_only_codes"], row["who_not_learned"]) == (None, None, None)
-    assert row["who_least"] is not None
+    assert row["corrected_ratio"] is not None
+    assert {row[name] is None for name in ("who_least", "who_most", "who_lower", "who_upper")} == {not simulated}
 
 
 def test_reference_ranges_are_those_that_were_chosen() -> None:

@@ -109,7 +109,15 @@ def test_blast_estimate_is_a_range_from_sure_to_possible_codes() -> None:
     [
         (Patient("P", "C", "APL", "marrow"), 4),
         (Patient("P", "C", "AML", "marrow", extra={"subtype": "APL"}), 4),
+        (Patient("P", "C", "APL with t(15;17)(q24.1;q21.2)/PML::RARA", "marrow"), 4),
+        (
+            Patient(
+                "P", "C", "AML", "marrow", extra={"subtype": "Acute  promyelocytic leukaemia with PML::RARA fusion"}
+            ),
+            4,
+        ),
         (Patient("P", "C", "AML", "marrow"), 0),
+        (Patient("P", "C", "AML with PML::RARA", "marrow"), 0),
         (Patient("P", "C", "Pure erythroid leukemia", "marrow"), 2),
     ],
 )

@@ -67,7 +67,8 @@ def test_a_specimen_that_is_unknown_is_not_judged_and_has_no_estimate() -> None:
     [
         ({"who_not_learned": ["M"]}, "No estimate: the bundle did not learn M from real cells, which it counts."),
         ({"who_least": None, "state": "not_validated"}, "No estimate: how well blasts are recognized here is not"),
-        ({"who_least": None}, "No nucleated cells, so there is no estimate."),
+        ({"who_least": None, "n_nucleated": 0}, "No nucleated cells, so there is no estimate."),
+        ({"who_least": None}, "No estimate: the bundle does not state its training cells, so that nobody knows"),
     ],
 )
 def test_without_an_estimate_it_says_why(changes: dict[str, object], why: str) -> None:

@@ -260,7 +260,8 @@ def _annotate(
     paired = pair(documents, reader)
     named = sorted({annotated.reader for _, annotated in documents if annotated.reader})
     if reader and reader not in named:
-        message = f"{root}: found no annotation by {reader!r}, expected one of {', '.join(named) or 'nobody named'}"
+        expected = f"one of {', '.join(named)}" if named else "no --reader, since no annotation here names its reader"
+        message = f"{root}: found no annotation by {reader!r}, expected {expected}"
         raise CohortError(message)
     by_image = paired.by_image
     faults += paired.faults if mapped else [*paired.faults, *class_numbers(documents)]

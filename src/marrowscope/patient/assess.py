@@ -61,8 +61,8 @@ def assess_patients(
     """Compute the patients table of ``patients``, in their order, from the fields and cells tables of a run.
 
     A ratio is corrected, a call made and blasts are estimated only where ``measured``, the rates of the bundle, has
-    those of the patient's center (``standing``), and blasts only if every code of theirs was ``learned`` from real
-    cells; simulated photographs need none. A patient beyond the limits of ``domain`` has counts alone.
+    those of the patient's center (``standing``), and blasts only if every code of theirs is known to be ``learned``
+    from real cells; simulated photographs need none. A patient beyond the limits of ``domain`` has counts alone.
     """
     flag_rules, measured = flag_rules or FlagRules(), measured or MeasuredRates()
     ranges = ranges or load_reference_ranges()
@@ -176,9 +176,12 @@ def without_shares(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_simulated_cells(condition: str | None, standing: Standing, learned: Learned | None) -> dict[str, Any]:
-    """Return what the bundle learned from simulated cells only, and no blast estimate where it needs such a code."""
+    """Return what the bundle learned from simulated cells only, and no blast estimate where it needs such a code.
+
+    Of a bundle that does not state its sources nobody knows that, so it estimates none on real photographs either.
+    """
     if learned is None:
-        return {}
+        return {} if standing.is_simulated else dict.fromkeys(BLAST_COLUMNS)
     missing = () if standing.is_simulated else learned.blasts_not_learned(condition)
     withheld = dict.fromkeys(BLAST_COLUMNS) | {"who_not_learned": missing} if missing else {}
     return learned.row() | withheld

@@ -86,9 +86,12 @@ def category_lineages(vocabulary: Vocabulary) -> dict[str, str]:
 
 
 def declared_condition(patient: Patient) -> str | None:
-    """Return the condition for the blast estimate that the stated diagnosis or subtype declares, or None."""
+    """Return the condition for the blast estimate that the stated diagnosis or subtype declares, or None.
+
+    What follows "with" is the genetics, as in "acute promyelocytic leukaemia with PML::RARA fusion" of WHO 2022.
+    """
     stated = (patient.diagnosis, patient.extra.get("subtype"))
-    names = ((text or "").strip().casefold().replace("_", " ") for text in stated)
+    names = (" ".join((text or "").casefold().replace("_", " ").split()).partition(" with ")[0] for text in stated)
     return next((_CONDITIONS[name] for name in names if name in _CONDITIONS), None)
 
 

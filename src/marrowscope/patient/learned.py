@@ -1,8 +1,8 @@
 """What a bundle learned from photographs of real cells, and what from simulated ones alone.
 
 A class that was learned from simulated cells alone may fail on real ones, and nobody has seen how. It is marked so
-wherever it is printed, and no blast estimate is given that needs it. A bundle that does not state its sources is not
-judged.
+wherever it is printed, and no blast estimate is given that needs it. Of a bundle that does not state its sources
+nobody knows either: it marks nothing, and estimates no blasts on real photographs.
 """
 
 from __future__ import annotations

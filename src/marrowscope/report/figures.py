@@ -199,6 +199,8 @@ def why_no_estimate(row: PatientRow, words: Words) -> Markup | None:
             return words.text(f"blasts.{row.state}")
         if row.has_specimen and row.n_leukocytes == 0 and row.n_nucleated:
             return words.text("blasts.no_leukocytes", cells=words.count("nucleated", row.n_nucleated))
+        if row.has_specimen and row.n_nucleated and row.simulated_only is None:
+            return words.text("blasts.sources_unknown")
         return words.text("blasts.none" if row.has_specimen else "blasts.specimen_unknown")
     return None
 
