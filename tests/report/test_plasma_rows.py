@@ -63,3 +63,7 @@ def test_every_surface_lists_plasma_cells_apart_where_they_are_predicted(
     share = named["Plasma: plasma cells"]["valueQuantity"]["value"]
     assert share == pytest.approx(100 * plasma["share_nucleated"], abs=0.05)
     assert f"Other: {REST}" in named
+    (fhir,) = write_fhir(run.folder, lang="zh")
+    texts = [entry["resource"]["code"]["text"] for entry in json.loads(fhir.read_text(encoding="utf-8"))["entry"]]
+    assert not [text for text in texts if text.startswith(("Other", "Plasma"))]
+    assert "浆细胞: 浆细胞" in texts

@@ -244,7 +244,7 @@ class _Maker:
 
     def category(self, item: CategoryShare, row: PatientRow) -> Json:
         """Make one category of the differential, with a note where it was learned from simulated cells only."""
-        name = f"{category_code(item.category)}: {self.words.category(item.category)}"
+        name = f"{self.words.code(category_code(item.category))}: {self.words.category(item.category)}"
         made = self._share(f"category-{item.category}", name, item, share=item.share_nucleated, n=item.n_nucleated)
         if is_marked(item.category, row.simulated_only or ()):
             made["note"] = [{"text": self.words.strings("learned.footnote")}]
