@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,8 +121,11 @@ def _summarize(key: str, scale: str, measured: dict[str, tuple[float, float]], n
         )
     estimate, variance = (np.array(column) for column in zip(*used.values(), strict=True))
     found = summarize_centers(estimate, variance)
-    back = (lambda value: float(expit(value))) if scale == LOGIT else partial(_possible, key)
     mean = found.mean
+
+    def back(value: float) -> float:
+        return float(expit(value)) if scale == LOGIT else _possible(key, value)
+
     return AcrossCenters(
         key=key,
         scale=scale,
