@@ -112,7 +112,7 @@ def named(arguments: argparse.Namespace) -> None:
 
 def cut(arguments: argparse.Namespace) -> None:
     """Cut the cells of a crop set again with more pixels; patients and codes are those of the given crop set."""
-    mappings = load_mappings(["M=marrow-cells"])
+    mappings = load_mappings([arguments.mapping])
     cohort = read_cohort(arguments.cohort, vocabulary=load_vocabulary(), mapping=mappings)
     prepare.STORED_CROP_PX = stored_px(arguments.size)
     prepare.prepare_crops(
@@ -147,6 +147,7 @@ def main() -> None:
     cutting.add_argument("cohort", type=Path)
     cutting.add_argument("like", type=Path)
     cutting.add_argument("--size", type=int, default=MORE_PX)
+    cutting.add_argument("--mapping", default="M=marrow-cells")
     cutting.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     {"settings": settings, "named": named, "cut": cut}[arguments.command](arguments)
