@@ -251,7 +251,7 @@ def open_review(root: Path, _n_pages: int) -> dict[str, Any]:
     make_private_file(database)
     store = Store(sqlite_url(database))
     station = Station(RunCells([root / "run"]), store, lone_reader=None)
-    add_account(store.engine, "reader", ["reader", "adjudicator"])
+    add_account(store.engine, "reader", ["reader"])
     with TestClient(create_app(station), base_url="http://127.0.0.1") as client:
         client.cookies.set(COOKIE, begin_session(store.engine, "reader", utc_now()))
         watch.lap("open")
