@@ -179,6 +179,7 @@ class Watch:
 def open_evaluate(root: Path, _n_pages: int) -> dict[str, Any]:
     """Evaluate the run against its own contours."""
     from marrowscope.evaluate import EvaluateConfig, evaluate_run, evaluation
+    from marrowscope.evaluate.link import link_cells
     from marrowscope.vocabulary import load_vocabulary
 
     vocabulary = load_vocabulary()
@@ -205,11 +206,11 @@ def open_evaluate(root: Path, _n_pages: int) -> dict[str, Any]:
         .select("patient_id", "center", "diagnosis")
         .iter_rows()
     ]
-    link, watch = evaluation.link_cells, Watch()
+    watch = Watch()
 
     def opened(*given: Any, **named: Any) -> Any:  # noqa: ANN401  as link_cells
         watch.lap("open")
-        return link(*given, **named)
+        return link_cells(*given, **named)
 
     with patch.object(evaluation, "link_cells", opened):
         evaluate_run(root / "run", patients, truth, vocabulary, config=EvaluateConfig(n_resamples=20))

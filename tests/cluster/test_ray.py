@@ -220,7 +220,7 @@ def n_finished(shards: Path) -> int:
             left |= set(read_table(path, "fields")["field_id"])
         for path in part.glob("found/*.fields"):
             left |= {name for name, *_ in finished_fields._read_all(path)}
-    return sum(manifest["counts"]["images"] for manifest in manifests) + len(left)
+    return sum(int(manifest["counts"]["images"]) for manifest in manifests) + len(left)
 
 
 def is_running(process: int) -> bool:

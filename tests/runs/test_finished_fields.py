@@ -43,7 +43,7 @@ def image(index: int) -> InputImage:
 def field(index: int, n_cells: int = 2) -> FoundField:
     rng = np.random.default_rng(index)
     cells = [
-        FoundCell(rng.normal(size=(5 + k, 2)), 0.9, np.float64(31.1), 0.8, None, 1, {"nc_ratio": float("nan")}, CALL)  # type: ignore[arg-type]
+        FoundCell(rng.normal(size=(5 + k, 2)), 0.9, np.float64(31.1), 0.8, None, 1, {"nc_ratio": float("nan")}, CALL)
         for k in range(n_cells)
     ]
     measures = {"sharpness": 0.1 + index, "od_red": float("nan")}
@@ -143,8 +143,8 @@ def test_damage_anywhere_costs_the_fields_it_lies_in_alone(tmp_path: Path) -> No
         path.write_bytes(bytes(data))
         damaged = sum(start <= place for start in starts) - 1
         assert left(tmp_path, 3) == [damaged], place
-    for data in (b"", b"\x89MSF", whole[:9], bytes(2000), whole[:40] + bytes(3000)):
-        path.write_bytes(data)
+    for other in (b"", b"\x89MSF", whole[:9], bytes(2000), whole[:40] + bytes(3000)):
+        path.write_bytes(other)
         assert left(tmp_path, 3) == [0, 1, 2]
         path.touch()  # one without a whole record was removed
 
