@@ -121,7 +121,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_tables(
         progress=lambda n, _total: done.append(n),
     )
     assert done[0] == 3
-    assert resumed.manifest.images_resumed == 2
+    assert resumed.manifest.images_resumed == 3
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert resumed.fields.equals(prediction.fields)
     assert resumed.cells.equals(prediction.cells)
@@ -326,14 +326,15 @@ def test_exact_truth_leaves_out_cut_cells_and_counts_by_the_vocabulary(tmp_path:
     assert patient.true_ratio == pytest.approx(0.5)
 
 
-def test_run_that_cannot_start_or_is_interrupted_leaves_no_folder(cohort: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-
-    def interrupt(_done: int, _total: int) -> None:
+def test_a_run_that_is_interrupted_before_its_first_image_leaves_no_folder(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_worker: Worker, _item: object) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(Worker, "_find_field", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        predict([cohort], demonstration_bundle(), out, config=CONFIG, progress=interrupt)
+        predict([cohort], demonstration_bundle(), tmp_path / "run", config=CONFIG)
     assert list(tmp_path.iterdir()) == []
 
 

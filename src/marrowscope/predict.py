@@ -1,8 +1,8 @@
 """From images to a run: find and classify cells, write the rows in parts, join them to tables and a manifest.
 
 Steps: list the images; refuse what cannot work before opening a network; find and classify the cells of each field,
-writing a part of the tables every few fields; assess each patient; join the parts; publish the folder. An interrupted
-call leaves its parts next to the folder, and the same call resumes after the last one.
+writing each at once and a part of the tables every few fields; assess each patient; join the parts; publish the folder.
+An interrupted call leaves these next to the folder, and the same call finds no field again.
 
 Invariant: every input image has a row in `fields` (a failed one with its error), every contour a row in `cells` (a
 rejected one with its reason), and the manifest's counts add up. Memory use does not grow with the number of cells.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -36,6 +36,7 @@ from marrowscope.imaging import sha256_bytes
 from marrowscope.machine import processor_features
 from marrowscope.patient.assess import PatientAssessor
 from marrowscope.patient.flags import judge_field
+from marrowscope.runs.finished_fields import FinishedFields
 from marrowscope.runs.folder import new_run_folder, refuse_run_folder, staging_folder
 from marrowscope.runs.manifest import Failure, Manifest, RunCounts, installed_versions, write_manifest
 from marrowscope.runs.parquet import read_table, write_table
@@ -153,7 +154,8 @@ def predict(
             fields.close()
             patients = assessor.finish()
         except BaseException:
-            if not parts.n_whole:  # nothing to resume
+            fields.finished.close()
+            if not parts.n_whole and fields.finished.is_empty:  # nothing to resume
                 shutil.rmtree(staging, ignore_errors=True)
             raise
         finally:
@@ -183,7 +185,7 @@ def predict(
             faults=tuple(fault.sentence() for fault in (*inputs.faults, *of_images)),
             failures=tuple(Failure(field_id=field_id, error=error) for field_id, error in failed.iter_rows()),
             seconds=round(time.monotonic() - started, 3),
-            images_resumed=n_resumed,
+            images_resumed=n_resumed + fields.finished.n_read,
         )
         write_manifest(folder, manifest)
     return Prediction(folder=out, manifest=manifest)
@@ -277,11 +279,13 @@ def _find_fields(
     series: set[tuple[str, str]] = set()
     for of_slides, images in groupby(enumerate(inputs.images), key=lambda item: is_slide(item[1].path)):
         if not of_slides:
-            for found in worker.find(image for _, image in images if image.field_id not in fields.done):
-                fields.add(found)
+            wanted = [image for _, image in images if fields.wants(image)]
+            with closing(worker.find(fields.finished.not_found(wanted), fields.finished)) as others:
+                for image in wanted:
+                    fields.add(fields.finished.take(image) or next(others))
             continue
         for index, image in images:
-            if image.field_id in fields.done:  # recorded as unreadable by an earlier call
+            if not fields.wants(image):  # recorded as unreadable by an earlier call
                 continue
             slide = read_slide(index, image, plans, series)
             fields.n_expected += (slide.n_fields if slide else 0) - 1
@@ -289,9 +293,11 @@ def _find_fields(
                 continue
             slide.resume(fields.done, fields.parts)
             while regions := slide.next_fields(_REGIONS_A_THREAD * worker.n_threads):
-                for found in worker.find(regions):
-                    if (taken := slide.take(found)) is not None:
-                        fields.add(taken)
+                with closing(worker.find(fields.finished.not_found(regions), fields.finished)) as others:
+                    for region in regions:
+                        found = fields.finished.take(region) or next(others)
+                        if (taken := slide.take(found)) is not None:
+                            fields.add(taken)
             fields.n_expected -= slide.n_left
 
 
@@ -316,26 +322,33 @@ class _FieldWriter:
         self._cells: list[dict[str, Any]] = []
         self._image_of = {image.field_id: image for image in inputs.images}
         self._prints: dict[str, str] = {}
-        self.fingerprints = parts.read_fingerprints()
+        self.fingerprints: dict[str, str] = {}
         self._seen = SeenPhotographs()
-        for field_id, fingerprint in self.fingerprints.items():
-            self._seen.add(field_id, fingerprint)
         self.near_copies: list[Fault] = []
+        self._left_out: set[str] = set()
         self.done = parts.n_cells_by_field()
         self.n_done, self.n_expected = len(self.done), len(inputs.images)
+        for field_id, fingerprint in parts.read_fingerprints().items():
+            if field_id in self.done:
+                self._keep_print(field_id, fingerprint)
+            elif field_id in self._image_of:
+                self._is_near_copy(self._image_of[field_id], fingerprint)
         for fields, cells in parts.read():
             assessor.add(fields, cells)
+        self.finished = FinishedFields(parts.run_folder, self.done.keys() | self._left_out)
+
+    def wants(self, image: InputImage) -> bool:
+        """Say whether an image is in no part, nor left out there."""
+        return image.field_id not in self.done and image.field_id not in self._left_out
 
     def add(self, found: FoundField) -> None:
         """Take one field; one that shows the photograph of an earlier one is left out, with a fault."""
-        earlier = None if self._keep_copies else self._seen.find(found.fingerprint)
-        if earlier is not None:
-            original = self._image_of[earlier[0]]
-            self.near_copies.append(near_copy_fault(found.source, original, earlier[1]))
-            self.n_expected -= 1
+        field_id = found.source.field_id
+        if self._is_near_copy(found.source, found.fingerprint):
+            self._prints[field_id] = found.fingerprint  # by which the next call knows it again
             return
-        self._seen.add(found.source.field_id, found.fingerprint)
-        self._prints[found.source.field_id] = self.fingerprints[found.source.field_id] = found.fingerprint
+        self._keep_print(field_id, found.fingerprint)
+        self._prints[field_id] = found.fingerprint
         distance, flags = judge_field(found, self._stain, self._flag_rules)
         center = self._center_of[found.source.patient_id]
         self._fields.append(field_row(found, center, distance, flags))
@@ -351,6 +364,22 @@ class _FieldWriter:
         if self._fields:
             self._assessor.add(*self.parts.write(self._fields, self._cells, self._prints))
             self._fields, self._cells, self._prints = [], [], {}
+            self.finished.settle()
+        self.finished.close()
+
+    def _keep_print(self, field_id: str, fingerprint: str) -> None:
+        self._seen.add(field_id, fingerprint)
+        self.fingerprints[field_id] = fingerprint
+
+    def _is_near_copy(self, image: InputImage, fingerprint: str) -> bool:
+        """Say whether an image shows the photograph of an earlier one; if so, it is left out, with a fault."""
+        earlier = None if self._keep_copies else self._seen.find(fingerprint)
+        if earlier is None:
+            return False
+        self.near_copies.append(near_copy_fault(image, self._image_of[earlier[0]], earlier[1]))
+        self._left_out.add(image.field_id)
+        self.n_expected -= 1
+        return True
 
 
 def slide_config(bundle: Bundle) -> SlideConfig:

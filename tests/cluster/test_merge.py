@@ -15,6 +15,7 @@ from marrowscope.bundle import load_bundle
 from marrowscope.bundle.shipped import default_bundle, demonstration_bundle
 from marrowscope.cluster.merge import merge
 from marrowscope.cohort.shards import Shard
+from marrowscope.disk import begin_folder
 from marrowscope.errors import RunError
 from marrowscope.predict import PredictConfig, Prediction, predict
 from marrowscope.records import InputImage, Patient
@@ -123,6 +124,14 @@ def test_every_patient_is_in_one_shard(whole: Prediction, shards: list[Path]) ->
     named = [json.loads((folder / "shard.json").read_text(encoding="utf-8"))["patients"] for folder in shards]
     assert [patient["patient_id"] for part in named for patient in part] == whole.patients["patient_id"].to_list()
     assert all(named)
+
+
+def test_a_shard_that_is_not_finished_is_refused(shards: list[Path], tmp_path: Path) -> None:
+    """As `merge shards/*` finds one that was killed."""
+    begin_folder(tmp_path / "3.part", "run")
+    with pytest.raises(RunError, match=r"3\.part: found a prediction that is not finished, expected a"):
+        merge([*shards[:2], tmp_path / "3.part"], demonstration_bundle(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ import pytest
 
 from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.predict import PredictConfig, Prediction, predict
+from marrowscope.runs import finished_fields
+from marrowscope.runs.parquet import read_table
 from marrowscope.simulate import SimulationConfig, simulate_cohort
 from tests.cluster.ray_nodes import RayNodes
 from tests.required import RAY, skip_without
@@ -204,7 +206,21 @@ def test_a_call_that_is_stopped_ends_its_workers_and_goes_on_later(
     left = {path.name for path in shards.glob("0*")}
     time.sleep(2)
     assert {path.name for path in shards.glob("0*")} == left
-    assert_run_of_one_machine(call(), whole, tmp_path / "run")
+    n_before = n_finished(shards)
+    manifest = assert_run_of_one_machine(call(), whole, tmp_path / "run")
+    assert manifest["images_resumed"] == n_before
+
+
+def n_finished(shards: Path) -> int:
+    """Count the images of finished shards, and those of the others of which there is a row or a record."""
+    manifests = [json.loads(path.read_text(encoding="utf-8")) for path in shards.glob("0*/manifest.json")]
+    left = set[str]()
+    for part in shards.glob("0*.part"):
+        for path in part.glob("parts/*.fields"):
+            left |= set(read_table(path, "fields")["field_id"])
+        for path in part.glob("found/*.fields"):
+            left |= {name for name, *_ in finished_fields._read_all(path)}
+    return sum(int(manifest["counts"]["images"]) for manifest in manifests) + len(left)
 
 
 def is_running(process: int) -> bool:

@@ -18,9 +18,10 @@ from marrowscope.evaluate.output import write_evaluation
 from marrowscope.evaluate.written_tables import read_tables
 from marrowscope.geometry import MAX_COORDINATE_PX
 from marrowscope.imaging import sha256_file
-from marrowscope.records import Annotation, Field, Patient
+from marrowscope.records import Annotation, Field, FoundCell, FoundField, InputImage, Patient
 from marrowscope.report.evaluation_page import write_evaluation_page
 from marrowscope.report.html import write_report
+from marrowscope.runs.finished_fields import FOLDER, FinishedFields
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.parts import RunParts
 from marrowscope.runs.table_hashes import read_checked_manifest
@@ -28,7 +29,7 @@ from marrowscope.runs.to_annotations import export_run
 from marrowscope.vocabulary import load_vocabulary
 from tests import fake_runs
 from tests.damage.kinds import Kind, is_finite
-from tests.damage.mutations import damaged_csv, damaged_json, damaged_rows, damaged_table
+from tests.damage.mutations import damaged_bytes, damaged_csv, damaged_json, damaged_rows, damaged_table
 
 if TYPE_CHECKING:
     from marrowscope.runs.schemas import TableKind
@@ -99,7 +100,7 @@ def run_kinds(root: Path) -> list[Kind]:
         Kind("run manifest, reported", manifest, damaged_json, is_reported, every=TIMES),
         Kind("run manifest, exported", manifest, damaged_json, is_exported, every=TIMES),
     ]
-    return [*made, *_parts(root, run), *_evaluations(evaluation)]
+    return [*made, *_parts(root, run), _found_fields(root), *_evaluations(evaluation)]
 
 
 def _parts(root: Path, run: fake_runs.FakeRun) -> list[Kind]:
@@ -126,6 +127,54 @@ def _parts(root: Path, run: fake_runs.FakeRun) -> list[Kind]:
             ("prints", damaged_json, True), ("fields", damaged_table, False), ("cells", damaged_table, False),
         )
     ]  # fmt: skip
+
+
+def _found(root: Path) -> Kind:
+    """Write single fields of an unfinished run: what a next call takes of them is what was found."""
+    folder = root / "found.part"
+    folder.mkdir()
+    images = [InputImage(f"P1/{index}", "P1", Path(f"{index}.png"), 0.15) for index in range(3)]
+    contour = np.array([[1.5, 2.0], [9.0, 2.5], [5.0, 8.25]])
+    cells = (
+        FoundCell(contour, 0.9, 31.5, 0.8, None, morphology={"nc_ratio": 0.5}),
+        FoundCell(contour, 0.4, 1, 0.1, "edge"),
+    )
+    found = [FoundField(image, "ab" * 32, 0.15, 480, 360, cells, {"sharpness": 0.25}) for image in images]
+    finished = FinishedFields(folder)
+    for field in found:
+        finished.add(field)
+    finished.close()
+    (path,) = (folder / FOLDER).iterdir()
+
+    def is_taken(_: bytes) -> bool:
+        again = FinishedFields(folder)
+        taken = [again.take(image) for image in images]
+        return all(one is None or repr(one) == repr(field) for one, field in zip(taken, found, strict=True))
+
+    return Kind("unfinished run, found fields", path, damaged_bytes, is_taken, is_text=False)
+
+
+def _found_fields(root: Path) -> Kind:
+    """Write single fields of an unfinished run: what a next call takes of them is what was found."""
+    folder = root / "found.part"
+    folder.mkdir()
+    images = [InputImage(f"P1/{index}", "P1", Path(f"{index}.png"), 0.15) for index in range(3)]
+    contour = np.array([[1.5, 2.0], [9.0, 2.5], [5.0, 8.25]])
+    kept = FoundCell(contour, 0.9, 31.5, 0.8, None, morphology={"nc_ratio": 0.5})
+    cells = (kept, FoundCell(contour, 0.4, 1.0, 0.1, "edge"))
+    found = [FoundField(image, "ab" * 32, 0.15, 480, 360, cells, {"sharpness": 0.25}) for image in images]
+    finished = FinishedFields(folder)
+    for field in found:
+        finished.add(field)
+    finished.close()
+    (path,) = (folder / FOLDER).iterdir()
+
+    def is_taken(_: bytes) -> bool:
+        again = FinishedFields(folder)
+        taken = [again.take(image) for image in images]
+        return all(one is None or repr(one) == repr(field) for one, field in zip(taken, found, strict=True))
+
+    return Kind("unfinished run, found fields", path, damaged_bytes, is_taken, is_text=False)
 
 
 def _evaluations(evaluation: Path) -> list[Kind]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from marrowscope.cohort.shards import Block
 
 IMAGES_A_SHARD = 128
-"""What one worker loses at most when it ends is far less: a shard goes on after its last 64 images."""
+"""A worker that ends loses far less: on a disk the images under way, in a store those after the last 64."""
 _MAX_SHARDS = 10_000
 _JOURNAL, _ENGINE = "journal.json", "engine.json"
 _N_WITNESSES = 3

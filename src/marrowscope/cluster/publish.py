@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from marrowscope.disk import MARKER_NAME, Marker, read_marker
 from marrowscope.disk.addresses import place_of
 from marrowscope.runs import parts
+from marrowscope.runs.finished_fields import FOLDER as FOUND
 from marrowscope.runs.folder import staging_folder
 from marrowscope.runs.manifest import MANIFEST_NAME
 
@@ -101,5 +102,7 @@ class StoredFolder:
 
 
 def _facts(folder: Path) -> _Facts:
-    found = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    """List a folder. Single fields of an unfinished run stay on this disk: nothing can be appended to an object."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.parent != folder / FOUND)
+    found = ((path, path.stat()) for path in paths if path.is_file())
     return {path.relative_to(folder).as_posix(): (facts.st_size, facts.st_mtime_ns) for path, facts in found}

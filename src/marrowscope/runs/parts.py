@@ -1,9 +1,12 @@
 """The rows of an unfinished run on disk, in parts: a killed run resumes after its last complete part.
 
+Fields that were found after it are in ``finished_fields``.
+
     run.part/journal.json           what is predicted and with what; a different run cannot resume here
     run.part/parts/00000.fields     the fields and cells tables (Parquet) of the first 64 images, and so on
     run.part/parts/00000.cells
-    run.part/parts/00000.prints     the fingerprints of its photographs, by which later copies are told
+    run.part/parts/00000.prints     the fingerprints of its photographs, by which later copies are told, and of those
+                                    between them that were left out as such
     run.part/parts/00017.regions    the plan of the slide that is the input's image 17
 
 Invariant: a part is complete when its fingerprints and both of its tables can be read; the first that is not, and all
@@ -41,6 +44,7 @@ class RunParts:
     """The parts of one run in ``folder``; ``fingerprint`` has everything that determines its rows, as JSON values."""
 
     def __init__(self, folder: Path, fingerprint: dict[str, Any]) -> None:
+        self.run_folder = folder
         self._folder = folder / "parts"
         journal = folder / _JOURNAL
         wanted = json.dumps(fingerprint, sort_keys=True)

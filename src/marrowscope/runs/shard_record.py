@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field
 
 from marrowscope.config import FrozenModel, load_record
-from marrowscope.disk import write_text
+from marrowscope.disk import read_marker, write_text
 from marrowscope.errors import RunError
 from marrowscope.records import Patient
 
@@ -79,7 +79,11 @@ def write_shard_record(folder: Path, record: ShardRecord) -> None:
 
 
 def read_shard_record(folder: Path) -> ShardRecord:
-    """Read shard.json; RunError where it is missing or broken."""
+    """Read shard.json; RunError where it is missing or broken, or where the shard is not finished."""
+    marker = read_marker(folder)
+    if marker is not None and not marker.complete:
+        message = f"{folder}: found a prediction that is not finished, expected a whole shard; make its call again"
+        raise RunError(message)
     if not is_shard(folder):
         message = (
             f"{folder}: found no {SHARD_NAME}, expected the run of a shard; "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -18,18 +18,20 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from marrowscope.bundle import load_bundle
 from marrowscope.errors import MarrowscopeError, RunError
 from marrowscope.machine import available_cores, process_pool
+from marrowscope.runs.finished_fields import FieldsFile
 from marrowscope.slides import SlideCache
 from marrowscope.streaming.clock import StageClock
 from marrowscope.streaming.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
     from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
 
     from marrowscope.bundle import Bundle, BundleSpec
     from marrowscope.records import FoundField, InputImage
+    from marrowscope.runs.finished_fields import FinishedFields
     from marrowscope.streaming.config import PredictConfig
 
 _FIELDS_AT_ONCE = 8
@@ -74,17 +76,19 @@ class WorkerPool:
             self.backend, self.device, self.precision = self._result(self._pool.submit(_describe))
             self._processes = processes.pop_all()
 
-    def find(self, fields: Iterable[InputImage]) -> Iterator[FoundField]:
+    def find(self, fields: Iterable[InputImage], finished: FinishedFields | None = None) -> Generator[FoundField]:
         """Find and classify the cells of ``fields``; yields each field, in order, as soon as it is complete.
 
-        Raises RunError if a process was ended from outside.
+        The process that found a field writes it to ``finished`` at once. Raises RunError if a process was ended from
+        outside.
         """
         source = iter(fields)
         tasks: deque[Future[tuple[list[FoundField], dict[str, float]]]] = deque()
 
         def submit_next() -> None:
             if few := list(islice(source, _FIELDS_AT_ONCE)):
-                tasks.append(self._pool.submit(_find, few))
+                path = finished.new_file(image.field_id for image in few) if finished is not None else None
+                tasks.append(self._pool.submit(_find, few, path))
 
         try:
             for _ in range(_TASKS_A_PROCESS * self.n_threads):
@@ -148,9 +152,11 @@ def _describe() -> tuple[str, str, str]:
     return worker.backend, worker.device, worker.precision
 
 
-def _find(fields: list[InputImage]) -> tuple[list[FoundField], dict[str, float]]:
+def _find(fields: list[InputImage], path: Path | None) -> tuple[list[FoundField], dict[str, float]]:
+    """Find a few fields; each is in the file ``path`` as soon as it is found."""
     worker = _opened()
     worker.clock.reset()
     started = time.process_time()
-    found = list(worker.find(fields))
+    with FieldsFile(path) if path is not None else nullcontext() as finished:
+        found = list(worker.find(fields, finished))
     return found, worker.clock.seconds() | {PROCESSOR: time.process_time() - started}

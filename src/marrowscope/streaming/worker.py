@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from marrowscope.bundle import Bundle
     from marrowscope.networks import Network
     from marrowscope.records import Call, ImageArray, InputImage
+    from marrowscope.runs.finished_fields import FieldsFile, FinishedFields
     from marrowscope.streaming.config import PredictConfig
 
 _SMALLER = 4
@@ -85,10 +86,12 @@ class Worker:
         self.clock = StageClock()
         self.backend, self.device, self.precision = network.backend, network.device, precision
 
-    def find(self, fields: Iterable[InputImage]) -> Generator[FoundField]:
+    def find(
+        self, fields: Iterable[InputImage], finished: FinishedFields | FieldsFile | None = None
+    ) -> Generator[FoundField]:
         """Find and classify the cells of ``fields``; gives each field, in order, as soon as it is complete.
 
-        A field that cannot be read comes back with its error.
+        A field that cannot be read comes back with its error. Each is written to ``finished`` before it is given.
         """
         source, limit, size = iter(fields), _FIELDS_A_THREAD * self.n_threads, self._config.batch_size
         finding: deque[Future[_Under]] = deque()
@@ -128,7 +131,10 @@ class Worker:
                     calls += done
                     n_called += len(done)
                 while incomplete and incomplete[0][1] <= n_called:
-                    yield _complete(incomplete.popleft()[0], calls)
+                    complete = _complete(incomplete.popleft()[0], calls)
+                    if finished is not None:
+                        finished.add(complete)
+                    yield complete
         finally:
             pool.shutdown(cancel_futures=True)
             cv2.setNumThreads(n_threads_before)
