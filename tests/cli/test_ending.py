@@ -5,13 +5,11 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends the signals of POSIX systems")
 
@@ -46,6 +44,37 @@ commands.main()
     return subprocess.run(  # noqa: S603 - our own
         [sys.executable, "-c", "\n".join(lines) + script], capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
+
+
+def test_ctrl_c_while_the_command_line_loads_says_nothing() -> None:
+    # Typer is the first library that is loaded: the signal comes in the middle of its import.
+    script = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+from marrowscope.cli import start
+start()
+"""
+    ended = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_what_the_shell_runs_is_the_command_line() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.argv[1:] = ['--version']; from marrowscope.cli import start; start()"],
+        capture_output=True, text=True, timeout=LIMIT_S, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout.split()[0], ended.stderr) == (0, "marrowscope", "")
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"marrowscope": "marrowscope.cli:start"}
 
 
 @SIGNALS
