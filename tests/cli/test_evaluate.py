@@ -339,6 +339,8 @@ def test_corrected_ratio_and_calls_of_the_run_are_judged_and_printed(
         "Corrected ratio, all centers: not defined: no corrected ratio: the run's bundle has no error rates" in printed
     )
     assert "Calls, all centers: not defined: the run has no calls" in printed
+    forced = next(line for line in printed.splitlines() if line.startswith("Forced decision, all centers: "))
+    assert "; by the corrected ratio not defined (no corrected ratio: the run's bundle has no error rates" in forced
     said = {
         "patient_id": list(CENTERS),
         "corrected_ratio": [0.3, 0.5, 0.1],
@@ -354,11 +356,11 @@ def test_corrected_ratio_and_calls_of_the_run_are_judged_and_printed(
     printed = capsys.readouterr().out
     # The annotated ratio is 0.25 everywhere: inside twice, once at the limit.
     assert "annotated ratio inside the 95% interval 0.667* (0.208-0.939, n 3)" in printed
-    assert "error among decided 1.000* (0.342-1.000, n 2), indeterminate 0.333* (0.061-0.792, n 3)" in printed
+    assert "error among decided 1.000* (0.342-1.000, n 2); indeterminate 0.333* (0.061-0.792, n 3)" in printed
     assert "without a call 0.000*" in printed
     assert "measured in the center itself" not in printed
     assert "measured in the center itself" not in (tmp_path / "m" / "index.html").read_text(encoding="utf-8")
-    assert "error by the predicted ratio 0.667* (0.208-0.939, n 3), by the corrected ratio 1.000*" in printed
+    assert "error by the predicted ratio 0.667* (0.208-0.939, n 3); by the corrected ratio 1.000*" in printed
     document = json.loads((tmp_path / "m" / "metrics.json").read_text(encoding="utf-8"))
     figures = {item["key"]: item for item in document["centers"][-1]["figures"]}
     assert figures["patient_ratio_mae_corrected_ratio"]["value"] == pytest.approx((0.05 + 0.25 + 0.15) / 3)

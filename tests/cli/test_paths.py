@@ -50,6 +50,34 @@ def test_a_path_that_is_not_there_is_not_found(
         assert list(tmp_path.iterdir()) == [tmp_path / "here"]
 
 
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("predict . --bundle {} --out ../new", ", or name default or demo"),
+        ("evaluate {} . --out ../new", ", or name default or demo"),
+        ("precision {} . --out ../new", ", or name default or demo"),
+        ("quantify {} . --out ../new", ", or name default or demo"),
+        ("prepare . --segmenter {} --out ../new", ", or name default or demo"),
+        ("doctor --bundle {}", ", or name default or demo"),
+        ("compare {} . . --out ../new", ""),
+        ("report {}", ""),
+    ],
+)
+def test_the_name_of_a_shipped_bundle_stands_for_it_where_a_bundle_is_meant(
+    words: str, names: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert exit_code_of(words.format("dema").split()) == 2
+    assert capsys.readouterr().err.strip().endswith(f"check the path{names}")
+    if words.startswith("doctor"):
+        return  # it goes on, and runs the bundle
+    assert exit_code_of(words.format("default").split()) == 2
+    said = capsys.readouterr().err
+    assert ("default: not found" in said) is not bool(names)
+    assert "default: found no" not in said
+
+
 def test_words_that_may_be_paths_are_looked_for_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,8 @@ from marrowscope.errors import BundleError
 
 _DEFAULT, _DEMO = "default", "demo"
 _FOLDERS = {_DEFAULT: "default_bundle", _DEMO: "demo_bundle"}
+SHIPPED = tuple(_FOLDERS)
+"""The names that options take in place of a path."""
 
 
 def default_bundle() -> Path:

@@ -28,7 +28,10 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="RUN_OR_BUNDLE",
-            help="A run written by `marrowscope predict`, or a bundle, which then predicts the cohort first.",
+            help=(
+                "A run written by `marrowscope predict`, or a bundle, default or demo, which then predicts the cohort "
+                "first."
+            ),
         ),
     ],
     cohort: Annotated[Path, typer.Argument(metavar="COHORT", help="The annotated cohort that the run predicted.")],
@@ -78,6 +81,7 @@ def evaluate(
     Example: marrowscope evaluate runs/first my-cohort --out runs/first-metrics
     """
     from marrowscope.bundle import SPEC_NAME, load_bundle
+    from marrowscope.bundle.shipped import bundle_path
     from marrowscope.cli.evaluate_readers import SUMMARY_NAME, refuse_evaluated
     from marrowscope.config import validate_config
     from marrowscope.evaluate import RUN_NAME, EvaluateConfig, check_evaluation_folder
@@ -102,6 +106,7 @@ def evaluate(
     refuse_evaluated(out, overwrite=overwrite)
     if not (out / SUMMARY_NAME).is_file():
         check_evaluation_folder(out, overwrite=overwrite)
+    run_or_bundle = bundle_path(run_or_bundle)
     bundle = load_bundle(run_or_bundle) if (run_or_bundle / SPEC_NAME).is_file() else None
     if bundle is None:
         _refuse_training(run_or_bundle)
@@ -341,11 +346,11 @@ def _print_calls(evaluation: Evaluation) -> None:
             low, high = figure.value.lower, figure.value.upper
             limits = "no interval" if math.isnan(low) else f"{low:.3f}-{high:.3f}"
             told = f"{figure.value.estimate:.3f}{figure.marks} ({limits}, n {figure.n})"
-            parts.append(f"{words} {f'not defined: {figure.undefined}' if figure.undefined else told}")
+            parts.append(f"{words} {f'not defined ({figure.undefined})' if figure.undefined else told}")
             reasons.add(figure.undefined)
         if len(reasons) == 1 and "" not in reasons:
             parts = [f"not defined: {reasons.pop()}"]
-        typer.echo(f"{title}, {scores.center}: {', '.join(parts)}.")
+        typer.echo(f"{title}, {scores.center}: {'; '.join(parts)}.")
 
 
 _CALL_LINES = (

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _WRITTEN = "out"
 """The one parameter that names a place to write to; every other path is read."""
+_BUNDLES = frozenset({"bundle", "segmenter", "run_or_bundle"})
+"""The parameters whose path may be the name of a bundle that comes with the program."""
 
 
 def with_checked_paths(command: Callable[_P, None], *, writes_into_input: bool) -> Callable[_P, None]:
@@ -21,24 +23,25 @@ def with_checked_paths(command: Callable[_P, None], *, writes_into_input: bool) 
 
     @wraps(command)
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        read = [path for name, value in kwargs.items() if name != _WRITTEN for path in _paths(value)]
-        for path in read:
-            require_path(path)
+        read = [(name, path) for name, value in kwargs.items() if name != _WRITTEN for path in _paths(value)]
+        for name, path in read:
+            require_path(path, is_bundle=name in _BUNDLES)
         out = kwargs.get(_WRITTEN)
         if isinstance(out, Path) and not writes_into_input:
-            for folder in read:
+            for _, folder in read:
                 _refuse_inside(out, folder)
         command(*args, **kwargs)
 
     return checked
 
 
-def require_path(path: Path) -> None:
-    """Raise InputError where there is no file or folder at ``path``."""
-    from marrowscope.bundle.shipped import is_shipped
+def require_path(path: Path, *, is_bundle: bool = False) -> None:
+    """Raise InputError where there is no file or folder at ``path``; a bundle may be one of the shipped, by name."""
+    from marrowscope.bundle.shipped import SHIPPED, is_shipped
 
-    if not (path.exists() or is_shipped(path)):
-        message = f"{_shown(path)}: not found, no such file or folder; check the path"
+    if not (path.exists() or (is_bundle and is_shipped(path))):
+        names = f", or name {' or '.join(SHIPPED)}" if is_bundle else ""
+        message = f"{_shown(path)}: not found, no such file or folder; check the path{names}"
         raise InputError(message)
 
 

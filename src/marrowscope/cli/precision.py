@@ -24,7 +24,7 @@ class Lowered(StrEnum):
 
 
 def precision(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Model bundle to measure.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Model bundle to measure, or default or demo.")],
     cohorts: Annotated[
         list[Path],
         typer.Argument(metavar="COHORTS", help="Annotated cohorts of held-out patients, whom the networks never saw."),
@@ -53,6 +53,7 @@ def precision(
 
     Example: marrowscope precision bundle annotated-cohort --out bundle-measured
     """
+    from marrowscope.bundle.shipped import bundle_path
     from marrowscope.cli.progress import progress_bar
     from marrowscope.config import validate_config
     from marrowscope.evaluate import EvaluateConfig
@@ -64,7 +65,7 @@ def precision(
     evaluation = EvaluateConfig(seed=seed)
     with progress_bar("Predicting images") as advance:
         written = measure_precisions(
-            bundle, cohorts, out, precisions=[lowered.value for lowered in precision or ()], config=config,
+            bundle_path(bundle), cohorts, out, precisions=[lowered.value for lowered in precision or ()], config=config,
             evaluation=evaluation, overwrite=overwrite, progress=advance,
         )  # fmt: skip
     for name, gate in written.spec.precisions.items():
