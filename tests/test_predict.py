@@ -234,6 +234,10 @@ def test_whatever_can_be_refused_early_is_refused_before_a_run_exists(cohort: Pa
     (tmp_path / "bare").mkdir()
     with pytest.raises(InputError, match=r"found no image, expected files ending in"):
         predict([tmp_path / "bare"], bundle, out)
+    for name in ("b.pdf", "c.docx"):
+        (tmp_path / "bare" / name).touch()
+    with pytest.raises(InputError, match=r"found no image but 2 other files \(.*b\.pdf, \.\.\.\), expected files"):
+        predict([tmp_path / "bare"], bundle, out)
     image = tmp_path / "bare" / "a.jpg"
     shutil.copyfile(next(cohort.glob("*/*.jpg")), image)
     with pytest.raises(ScaleError, match=r"found no scale.*set --um-per-px"):

@@ -165,11 +165,18 @@ def test_choices_of_an_option_are_those_of_its_configuration() -> None:
     ("words", "said"),
     [
         ("simulate new --patients 0", "'--patients': found '0', expected at least 1"),
-        ("simulate new --diagnosis leukemia", "'leukemia' is not one of 'control'"),
+        (
+            "simulate new --diagnosis leukemia",
+            "'--diagnosis': found 'leukemia', expected control, reactive_leftshift, ",
+        ),
         ("simulate new --patients 1 --centers 2", "found 2 centers, expected at most 1, the number of patients"),
         ("evaluate . . --out ../new --min-iou 1.5", "'--min-iou': found '1.5', expected at most 1"),
         ("evaluate . . --out ../new --min-iou 0", "min_iou: found 0.0, expected more than 0"),
-        ("predict . --out ../new --backend tensorrt", "'tensorrt' is not one of 'auto', 'openvino', 'onnxruntime'"),
+        (
+            "predict . --out ../new --backend tensorrt",
+            "'--backend': found 'tensorrt', expected auto, openvino or onnxruntime",
+        ),
+        ("predict . --out ../new --specimen bone", "'--specimen': found 'bone', expected marrow or blood"),
         ("predict . --out ../new --threads none", "'--threads': found 'none', expected a whole number"),
     ],
 )
@@ -190,6 +197,7 @@ def test_a_value_that_does_not_fit_is_refused_with_what_does(
         ("15", "did you mean 0.15, or 0.067 if it is pixels per micrometer?"),
         ("6.9", "did you mean 0.69, or 0.14 if it is pixels per micrometer?"),
         ("150", "did you mean 0.15?"),
+        ("96", "did you mean 0.096, or 0.01 if it is pixels per micrometer?"),
         ("0", "a 100x objective has about 0.1"),
         ("fine", "a 100x objective has about 0.1"),
     ],

@@ -46,7 +46,7 @@ def test_simulate_refuses_an_unknown_diagnosis_with_the_known_ones(
 ) -> None:
     assert run("simulate", str(tmp_path / "x"), "--diagnosis", "AML_M7") == 2
     said = " ".join(capsys.readouterr().err.replace("│", " ").split())
-    assert "'AML_M7' is not one of 'control', 'reactive_leftshift'" in said
+    assert "found 'AML_M7', expected control, reactive_leftshift" in said
 
 
 def test_predict_writes_tables_and_report_and_says_the_counts(

@@ -292,6 +292,10 @@ def test_the_command_prints_counts_by_label(
         ((), "found neither, expected either an annotation file, or --cells with --out"),
         (("a.json", "--cells", "set", "--out", "o"), "found an annotation file and --cells and --out, expected either"),
         (("--cells", "set"), "found --cells, expected either"),
+        (
+            ("set", "--out", "o"),
+            "set: found a folder, expected an annotation file; photographs of single cells, a folder",
+        ),
         (("--cells", "set", "--out", "o", "--labels-from", "x"), "--labels-from: found 'x', expected folder or file"),
         (
             ("--cells", "set", "--out", "o", "--specimen", "x"),

@@ -106,6 +106,12 @@ def refuse_sources(source: Path | None, cells: Path | None, out: Path | None) ->
     """Raise ConfigError for a call that names neither annotations nor a set of single cells, or both."""
     from marrowscope.errors import ConfigError
 
+    if source is not None and source.is_dir() and cells is None:
+        message = (
+            f"{source}: found a folder, expected an annotation file; photographs of single cells, a folder for each "
+            f"class, are imported with --cells FOLDER --out COHORT"
+        )
+        raise ConfigError(message)
     given = {"an annotation file": source, "--cells": cells, "--out": out}
     found = " and ".join(name for name, value in given.items() if value is not None) or "neither"
     message = (

@@ -32,7 +32,7 @@ class PlainCommand(TyperCommand):
             if faults:
                 from marrowscope.config import rule_of
 
-                error.message = "; ".join(f"found {fault['input']!r}, {rule_of(fault)}" for fault in faults)
+                error.message = "; ".join(f"found {fault['input']!r}, {_choices(rule_of(fault))}" for fault in faults)
             raise
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  Typer's own copy of click
@@ -45,6 +45,15 @@ class PlainCommand(TyperCommand):
     def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401  Typer's own copy of click
         """Return ``INPUTS...`` and ``[CROPS]`` for what Typer writes ``{INPUTS}...`` and ``[CROPS]``."""
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+
+def _choices(rule: str) -> str:
+    """Return ``expected marrow or blood`` for what Typer says of a choice: ``'x' is not one of 'marrow', 'blood'.``."""
+    _, is_choice, offered = rule.partition(" is not one of ")
+    if not is_choice:
+        return rule
+    *first, last = (name.strip().strip("'") for name in offered.rstrip(".").split(","))
+    return f"expected {', '.join(first)} or {last}" if first else f"expected {last}"
 
 
 class TrainingCommand(PlainCommand):

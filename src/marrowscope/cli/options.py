@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 MAX_SEED = 1_000_000_000
+_LEAST_NM = 50
+"""From here on a number is read as nanometers per pixel: 96 is 0.096, where 15 is rather 0.15."""
 
 
 def parse_um_per_px(text: str | float) -> float:
@@ -44,7 +46,7 @@ def _likely_scale(value: float) -> str:
     longest = 1000
     if not high < value < longest:
         return ""
-    shifted = value
+    shifted = value / 1000 if value >= _LEAST_NM else value
     while shifted >= 1:
         shifted /= 10
     meanings = [f"{shifted:g}"]

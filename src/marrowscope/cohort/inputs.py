@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from marrowscope.cohort.listing import Entry, by_product_faults, judge_file, list_folder
+from marrowscope.cohort.listing import Entry, Role, by_product_faults, judge_file, list_folder
 from marrowscope.cohort.patients import PATIENTS_NAME, find_folders, read_patients
 from marrowscope.cohort.spelling import same_letters, show
 from marrowscope.cohort.stated import NOTHING_STATED, Stated
@@ -84,7 +84,7 @@ def collect_inputs(paths: Sequence[Path], *, stated: Stated = NOTHING_STATED) ->
         left_out = _left_out(path, listing, taken)
         faults += [fault for fault, _ in left_out]
         n_left_out += sum(n for _, n in left_out)
-    _refuse_empty(images, paths, faults)
+    _refuse_empty(images, paths, faults, [entry for listing in listings.values() for entry in listing])
     stated.refuse_of_nobody(patients.values())
     faults += _look_alikes(images, patients)
     return Inputs(tuple(patients.values()), tuple(images), tuple(faults), n_left_out)
@@ -189,11 +189,16 @@ def _add_patient(patients: dict[str, Patient], patient: Patient, where: Path) ->
     patients[patient.patient_id] = patient
 
 
-def _refuse_empty(images: Sequence[InputImage], paths: Sequence[Path], faults: Sequence[Fault]) -> None:
+def _refuse_empty(
+    images: Sequence[InputImage], paths: Sequence[Path], faults: Sequence[Fault], listing: Sequence[Entry]
+) -> None:
     if images:
         return
     shown = ", ".join(str(path) for path in paths)
-    message = f"{shown}: found no image, expected files ending in {_suffixes()}; check the folder"
+    others = [entry.path for entry in listing if entry.role is Role.OTHER]
+    more = ", ..." if len(others) > 1 else ""
+    such = f" but {count_of(len(others), 'other file')} ({printable(others[0])}{more})" if others else ""
+    message = f"{shown}: found no image{such}, expected files ending in {_suffixes()}; check the folder"
     if faults:
         message = f"{message} ({faults[0].sentence()})"
         raise CohortError(message, faults)
