@@ -4,6 +4,7 @@ import io
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from marrowscope.cells.crop import cut_crop
@@ -68,6 +69,25 @@ def test_a_token_opens_one_session_once(station: Station) -> None:
     again = new_client(station).get(f"/enter?token={token}")
     assert again.status_code == 403
     assert "used before" in again.json()["error"]
+    assert client.get(f"/enter?token={token}").headers["Location"] == "/"  # the browser that it opened is let in
+
+
+@pytest.mark.parametrize(("language", "said"), [("en", "Found a token that was used before"), ("zh", "\u4ee4\u724c")])
+@pytest.mark.parametrize(("address", "status"), [("/enter?token=old", 403), ("/nowhere", 404), ("/patients/P9", 404)])
+def test_a_person_who_opens_an_address_is_refused_on_a_page(
+    station: Station, address: str, status: int, language: str, said: str
+) -> None:
+    client = new_client(station)
+    if not address.startswith("/enter"):
+        client.get(f"/enter?token={station.one_time_token()}")
+    sign = "&" if "?" in address else "?"
+    refused = client.get(f"{address}{sign}lang={language}", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert refused.status_code == status
+    assert refused.headers["Content-Type"].startswith("text/html")
+    assert '<a href="/">' in refused.text
+    assert "error" in client.get(address, headers={"Accept": "*/*"}).json()
+    if status == 403:
+        assert said in refused.text
 
 
 def test_nobody_sees_a_patient_without_a_session(station: Station) -> None:

@@ -37,7 +37,7 @@ from marrowscope.review.routes import (
     served_images,
     slide_pages,
 )
-from marrowscope.review.routes.review_pages import language_of
+from marrowscope.review.routes.review_pages import language_of, page
 from marrowscope.review.spoken_refusals import refusal
 from marrowscope.review.station import NotAssignedError, UnknownNameError
 from marrowscope.review.store import ChangedError, ConflictError, LockedError, TamperedError
@@ -145,15 +145,24 @@ class _Border:
         await self._app(scope, receive, send_with_headers)
 
 
-def _said(request: Request, status: int, said: Exception | str, **more: object) -> JSONResponse:
-    """Say it in the language of the page that asks."""
-    return JSONResponse({"error": refusal(said, language_of(request)), **more}, status_code=status)
+def _said(request: Request, status: int, said: Exception | str, **more: object) -> Response:
+    """Say it in the language of the page that asks: as a page to a person, as JSON to a script."""
+    sentence = refusal(said, language_of(request))
+    if _wants_page(request):
+        answer = page(request, "refused.html.j2", sentence=f"{sentence[:1].upper()}{sentence[1:]}.")
+        answer.status_code = status
+        return answer
+    return JSONResponse({"error": sentence, **more}, status_code=status)
+
+
+def _wants_page(request: Request) -> bool:
+    """Tell whether a person opened the address in a browser; scripts of the pages ask for any type."""
+    return request.method == "GET" and "text/html" in request.headers.get("Accept", "")
 
 
 def _refused(request: Request, error: Exception) -> Response:
     error = cast("RefusedError", error)
-    wants_page = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
-    if error.status == HTTPStatus.UNAUTHORIZED and wants_page:
+    if error.status == HTTPStatus.UNAUTHORIZED and _wants_page(request):
         return RedirectResponse("/login", status_code=303)
     return _said(request, error.status, error.sentence)
 

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from starlette.concurrency import run_in_threadpool
 
 from marrowscope.review.accounts import check_password, find_account, permissions_of, utc_now
-from marrowscope.review.guard import COOKIE, ENTER, PUBLIC, RefusedError, address_of, station_of
+from marrowscope.review.guard import COOKIE, ENTER, PUBLIC, RefusedError, address_of, session_of, station_of
 from marrowscope.review.sessions import LONGEST, Session, begin_session, end_session
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ _STATE_FOR_S = 600
 def enter(request: Request, token: str = "") -> Response:
     """Open the session of a lone reader; the token works once."""
     station = station_of(request)
+    if station.lone_reader is not None and session_of(request) is not None:
+        return RedirectResponse("/", status_code=303)  # the address again, in the browser that it opened
     if station.lone_reader is None or not station.use_token(token):
         raise RefusedError(
             403, "found a token that was used before or is not known; start the station again for a new one"
