@@ -109,7 +109,7 @@ def test_folds_are_trained_one_at_a_time_and_the_last_one_calibrates(
     assert run(crops, *common, "--folds", "2", "--fold", "1") == 0
     printed = capsys.readouterr()
     assert "finished fold 1; still missing: 0." in printed.out
-    assert "fold 1 yolo-to-yolo epoch 1/1: loss" in printed.err
+    assert "fold 1, stage yolo-to-yolo, epoch 1 of 1: loss" in printed.err
     assert (tmp_path / "out" / "fold-1" / "1-yolo-to-yolo" / "learning_curve.svg").is_file()
     assert run(crops, *common, "--folds", str(tmp_path / "out" / "folds.csv"), "--resume") == 0
     printed = capsys.readouterr()

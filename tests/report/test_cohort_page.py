@@ -1,8 +1,22 @@
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from marrowscope.records import Patient
+from marrowscope.report import write_report
 from marrowscope.report.cohort_page import cohort_page
+from marrowscope.runs.manifest import UsedBundle, UsedVocabulary, read_manifest, write_manifest
 from marrowscope.runs.schemas import PatientRow, patient_row
+from marrowscope.vocabulary import load_vocabulary
 from tests.fake_runs import EMPTY_PATIENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.fake_runs import FakeRun
 
 
 def row(patient_id: str, diagnosis: str, ratio: float | None, **more: object) -> PatientRow:
@@ -74,3 +88,24 @@ def test_filters_offer_what_occurs() -> None:
 def test_no_patient_gives_an_empty_page() -> None:
     page = cohort_page([])
     assert (page.rows, page.by_center, page.threshold, page.is_corrected) == ((), (), None, False)
+
+
+@pytest.mark.parametrize(
+    ("lang", "named"),
+    [
+        ("en", ("Study threshold", "Error rates", "Vocabulary, SHA-256", "Bundle, purpose")),
+        ("zh", ("研究阈值", "误差率", "编码表", "模型包")),
+    ],
+)
+def test_versions_and_hashes_are_named_in_words(
+    fake_run: Callable[..., FakeRun], lang: str, named: tuple[str, ...]
+) -> None:
+    run = fake_run([Patient("P1", "A", "control")])
+    vocabulary = UsedVocabulary(name="marrow-37", version="2", sha256=load_vocabulary().sha256)
+    used = UsedBundle(name="b", version="2", purpose="p", vocabulary=vocabulary, threshold=0.29559, error_rates="50")
+    write_manifest(run.folder, read_manifest(run.folder).model_copy(update={"bundle": used}))
+    text = write_report(run.folder, lang=lang).read_text(encoding="utf-8")
+    rows = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text.split('id="provenance"')[1]))
+    assert set(named) <= set(rows), rows
+    assert rows[named[0]] == "29.6%"
+    assert not [label for label in rows if "_" in label or "<code" in label]

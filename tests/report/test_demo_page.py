@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -93,6 +94,13 @@ def test_wrong_cells_come_first_and_are_marked_by_sign_and_words(tmp_path: Path,
     ]
     signs = re.findall(r'<li class="cell">.*?<span class="sign" aria-hidden="true">(.)</span>', text, re.DOTALL)
     assert signs == ["✗", "≠", "○", "✓", "✓"]
+
+
+def test_the_number_of_cells_and_how_many_are_shown_are_two_numbers(tmp_path: Path, photograph: Path) -> None:
+    cells = tuple(labeled(photograph, "missed", "E", None) for _ in range(40))
+    text = page(tmp_path, replace(patient(photograph), cells=cells))
+    (heading,) = re.findall(r"<h4>(.*?)</h4>", text)
+    assert re.fullmatch(r". Not found: 40 \(\d+ shown\)", re.sub(r"<[^>]+>", "", heading)), heading
 
 
 def test_calls_of_what_simulated_cells_alone_taught_are_marked(tmp_path: Path, photograph: Path) -> None:

@@ -132,27 +132,28 @@ def _print_simulated(result: Demonstration) -> None:
         "call",
         title="Simulated patients, beside the exact ratio",
     )
+    words = load_words()
     for patient in result.patients:
         corrected = (
             "no corrected ratio"
             if patient.corrected is None
-            else f"{patient.lower:.3f}-{patient.upper:.3f}, no single ratio"
+            else f"{words.interval(patient.lower, patient.upper)}, no single ratio"
             if patient.interval_is_wide
-            else f"{patient.corrected:.3f} ({patient.lower:.3f}-{patient.upper:.3f})"
+            else f"{words.percent(patient.corrected)} ({words.interval(patient.lower, patient.upper)})"
         )
         counted = "out of depth" if patient.n_cblc is None else f"{patient.n_cblc} of {patient.n_countable}"
         table.add_row(
             patient.patient_id,
             patient.center,
             patient.diagnosis,
-            counted if patient.ratio is None else f"{counted} = {patient.ratio:.3f}",
+            counted if patient.ratio is None else f"{counted} = {words.percent(patient.ratio)}",
             corrected,
-            f"{patient.true_ratio:.3f}",
+            words.percent(patient.true_ratio),
             patient.call or "none",
         )
     print_table(table)
     typer.echo(
         "Corrected for the classifier's errors; the interval is for these fields. For research use, not a diagnosis."
     )
-    if learned := threshold_words(result.patients, load_words()):
+    if learned := threshold_words(result.patients, words):
         typer.echo(learned)

@@ -291,7 +291,7 @@ class _ProgressLines:
 
     def update_fold(self, fold: int, now: Progress) -> None:
         """Call ``update`` for the training of one fold."""
-        self.update(now, f"fold {fold} ", f"fold-{fold}/")
+        self.update(now, f"fold {fold}, ", f"fold-{fold}/")
 
     def update(self, now: Progress, prefix: str = "", folder: str = "") -> None:
         """Move the bar; print and plot the figures of a finished epoch."""
@@ -299,7 +299,7 @@ class _ProgressLines:
 
         left_min, left_s = divmod(round(now.seconds_left), 60)
         figures = f"loss {now.loss:.3f}, {now.crops_per_second:.0f} crops/s, stage done in {left_min}:{left_s:02d}"
-        title = f"{prefix}{now.stage} epoch {now.epoch}/{now.n_epochs}"
+        title = f"{prefix}stage {now.stage}, epoch {now.epoch} of {now.n_epochs}"
         self._bars.update(self._task, description=title, completed=now.step, total=now.n_steps, figures=figures)
         row = now.finished_epoch
         if row is not None:
