@@ -114,11 +114,11 @@ def test_of_many_patients_the_first_twenty_are_shown_and_all_are_for_scripts(
 def test_what_was_learned_from_simulated_cells_only_is_said_once(
     row: PatientRow, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    marked = with_values(row, simulated_only=("M", "R1"), simulated_only_codes=("M", "J"))
+    marked = with_values(row, simulated_only=("M", "R1", "plasma"), simulated_only_codes=("M", "J"))
     print_patients([marked, marked])
-    assert said(capsys).count("The bundle learned these from simulated cells only: M, R1, J.") == 1
+    assert said(capsys).count("The bundle learned these from simulated cells only: M, R1, plasma cells, J.") == 1
     (figures,) = patient_figures([marked])
-    assert (figures["simulated_only"], figures["simulated_only_codes"]) == (["M", "R1"], ["M", "J"])
+    assert (figures["simulated_only"], figures["simulated_only_codes"]) == (["M", "R1", "plasma"], ["M", "J"])
     unstated = with_values(row, simulated_only=None, simulated_only_codes=None)
     print_patients([unstated])
     assert "simulated cells only" not in said(capsys)

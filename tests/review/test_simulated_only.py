@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from marrowscope.review.station import Station
     from tests.fake_runs import FakeRun
 
-SAID = "† The bundle learned these from simulated cells only: N, R2, plasma, J."
+SAID = "† The bundle learned these from simulated cells only: N, R2, plasma cells, J."
 ONLY: dict[str, Any] = {"simulated_only": ["N", "R2", "plasma"], "simulated_only_codes": ["N", "J"]}
 
 
@@ -60,6 +60,9 @@ def test_the_page_gets_the_marks_and_their_sentence(station: Station, *, learned
     patient = page_data(enter(station))["patient"]
     assert patient["simulated_only"] == (ONLY["simulated_only"] if learned else [])
     assert patient["learned"] == (SAID if learned else None)
+    browser = enter(station)
+    assert browser.get("/patients/P1?lang=zh").status_code == 200  # remembered
+    assert ("N, R2, 浆细胞, J" in str(page_data(browser)["patient"]["learned"])) == learned
 
 
 def test_a_blinded_reader_gets_none(run: FakeRun, tmp_path: Path) -> None:

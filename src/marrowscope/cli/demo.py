@@ -84,6 +84,7 @@ def _as_json(result: Demonstration) -> dict[str, Any]:
 def _print_real(result: Demonstration) -> None:
     """Print the real pseudo-patients, one row each."""
     from marrowscope.cli.tables import new_table, print_table
+    from marrowscope.report.cohort_page import learned_alone
     from marrowscope.report.strings import load_strings
     from marrowscope.studies.real_patients import SOURCES
 
@@ -112,7 +113,7 @@ def _print_real(result: Demonstration) -> None:
         "where the call lies in its set. Nothing here says how marrowscope does in another hospital."
     )
     if result.simulated_only:
-        typer.echo(load_strings()("learned.cohort", names=", ".join(result.simulated_only)))
+        typer.echo(learned_alone(result.simulated_only, load_strings()))
     typer.echo()
 
 

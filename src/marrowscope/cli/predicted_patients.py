@@ -96,7 +96,7 @@ def print_patients(rows: Sequence[PatientRow]) -> None:
     from rich.markup import escape
 
     from marrowscope.cli.tables import new_table, print_table
-    from marrowscope.report.cohort_page import simulated_only_names
+    from marrowscope.report.cohort_page import learned_alone, simulated_only_names
     from marrowscope.report.figures import blast_range, blast_remarks
     from marrowscope.report.first_screen import worst_flag
     from marrowscope.report.strings import load_strings
@@ -128,7 +128,7 @@ def print_patients(rows: Sequence[PatientRow]) -> None:
     if len(rows) > _MOST_SHOWN:
         typer.echo(f"{count_of(len(rows) - _MOST_SHOWN, 'more patient')}: see the report or patients.parquet.")
     if names := simulated_only_names(rows):
-        typer.echo(strings("learned.cohort", names=", ".join(names)))
+        typer.echo(learned_alone(names, strings))
 
 
 def _counted_and_ratio(row: PatientRow) -> tuple[str, str]:

@@ -142,9 +142,14 @@ def simulated_only_names(rows: Sequence[PatientRow]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def learned_alone(names: Sequence[str], texts: Strings) -> str:
+    """Say what the bundle learned from simulated cells only: codes as they are, what has none by its word."""
+    return texts("learned.cohort", names=", ".join(texts.texts.get(f"badge.{name}", name) for name in names))
+
+
 def learned_sentence(names: Sequence[str], texts: Strings) -> str | None:
     """Explain the mark where names stand without a footnote of their own; None where nothing is marked."""
-    return f"{SIMULATED_MARK} {texts('learned.cohort', names=', '.join(names))}" if names else None
+    return f"{SIMULATED_MARK} {learned_alone(names, texts)}" if names else None
 
 
 def strips(lines: Sequence[CohortRow], column: Grouping) -> tuple[Strip, ...]:
