@@ -2,9 +2,10 @@
 
     marrowscope prepare MARROW --mapping M=marrow-cells --segmenter default --out CROPS
     python benchmarks/stain_clusters.py CROPS --out CLUSTERED
-    python -m benchmarks.recipe_rows named CLUSTERED --out NAMED                 blasts without lineage are called N
-    python -m benchmarks.recipe_rows cut MARROW NAMED --size 128 --out NAMED128  the same cells, more pixels each
-    python -m benchmarks.recipe_rows settings ROWS [--seed 1] [--epochs 10] [--simulated SIMULATED.safetensors]
+    python benchmarks/recipe_rows.py named CLUSTERED --out NAMED                 blasts without lineage are called N
+    marrowscope prepare MARROW --mapping M=marrow-cells --segmenter default --crop-px 128 --out NAMED128
+    python benchmarks/recipe_rows.py moved NAMED128 --like NAMED                 patients and codes of the 96 px crops
+    python benchmarks/recipe_rows.py settings ROWS [--seed 1] [--epochs 10] [--simulated SIMULATED.safetensors]
     marrowscope train classifier NAMED --split CLUSTERED/split-2.csv --config ROWS/base.toml --out BASE     and so on
     python benchmarks/source_shift.py BASE SOFT ... --crops NAMED BLOOD_CROPS --views 2
 
@@ -27,15 +28,9 @@ from pathlib import Path
 
 import polars as pl
 
-from benchmarks.resolution_crops import stored_px
-from marrowscope import prepare
-from marrowscope.bundle.shipped import segmenter_path
 from marrowscope.cells.crop import CropSpec
-from marrowscope.cohort import read_cohort
-from marrowscope.segment.segmenter import Segmenter
 from marrowscope.train.config import LOSS_WEIGHTS, AugmentConfig
 from marrowscope.train.crop_set import CELLS_NAME
-from marrowscope.vocabulary import load_mappings, load_vocabulary
 
 MORE_PX = 128
 HEAD = """seed = {seed}
@@ -110,25 +105,14 @@ def named(arguments: argparse.Namespace) -> None:
     cells.write_parquet(arguments.out / CELLS_NAME)
 
 
-def cut(arguments: argparse.Namespace) -> None:
-    """Cut the cells of a crop set again with more pixels; patients and codes are those of the given crop set."""
-    mappings = load_mappings([arguments.mapping])
-    cohort = read_cohort(arguments.cohort, vocabulary=load_vocabulary(), mapping=mappings)
-    prepare.STORED_CROP_PX = stored_px(arguments.size)
-    prepare.prepare_crops(
-        cohort.patients,
-        cohort.fields,
-        arguments.out,
-        segmenter=Segmenter.from_onnx(segmenter_path(Path("default"))),
-        spec=CropSpec(size_px=arguments.size),
-        mappings=mappings,
-    )
-    cells, like = (pl.read_parquet(folder / CELLS_NAME) for folder in (arguments.out, arguments.like))
+def moved(arguments: argparse.Namespace) -> None:
+    """Give cells that were cut again the patients and codes of the given crop set; they stand in the same order."""
+    cells, like = (pl.read_parquet(folder / CELLS_NAME) for folder in (arguments.crops, arguments.like))
     if not cells["cell_id"].equals(like["cell_id"]):
-        message = f"{arguments.like}: found other cells than in {arguments.cohort}, expected the same; cut both again"
+        message = f"{arguments.like}: found other cells than in {arguments.crops}, expected the same; cut both again"
         raise SystemExit(message)
     cells = cells.drop("image_dhash", strict=False).with_columns(like.select(CLUSTERED_FACTS))
-    cells.write_parquet(arguments.out / CELLS_NAME)
+    cells.write_parquet(arguments.crops / CELLS_NAME)
 
 
 def main() -> None:
@@ -143,14 +127,11 @@ def main() -> None:
     naming = commands.add_parser("named")
     naming.add_argument("crops", type=Path)
     naming.add_argument("--out", type=Path, required=True)
-    cutting = commands.add_parser("cut")
-    cutting.add_argument("cohort", type=Path)
-    cutting.add_argument("like", type=Path)
-    cutting.add_argument("--size", type=int, default=MORE_PX)
-    cutting.add_argument("--mapping", default="M=marrow-cells")
-    cutting.add_argument("--out", type=Path, required=True)
+    moving = commands.add_parser("moved")
+    moving.add_argument("crops", type=Path)
+    moving.add_argument("--like", type=Path, required=True)
     arguments = parser.parse_args()
-    {"settings": settings, "named": named, "cut": cut}[arguments.command](arguments)
+    {"settings": settings, "named": named, "moved": moved}[arguments.command](arguments)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ from marrowscope.cells.quality import QualityRules, apply_quality_rules
 from marrowscope.cohort import read_cohort
 from marrowscope.disk import write_json
 from marrowscope.imaging import read_image
+from marrowscope.prepare import stored_side_px
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.train.crop_set import CELLS_NAME, CROPS_NAME, SUMMARY_NAME, CropSetSummary, open_crop_set
 from marrowscope.vocabulary import load_vocabulary
@@ -102,7 +102,7 @@ def cut(arguments: argparse.Namespace) -> None:
     for size in arguments.sizes:
         folder = arguments.out / str(size)
         folder.mkdir(parents=True, exist_ok=True)
-        shape = (len(rows), stored_px(size), stored_px(size), 3)
+        shape = (len(rows), stored_side_px(size), stored_side_px(size), 3)
         arrays[size] = np.lib.format.open_memmap(folder / CROPS_NAME, mode="w+", dtype=np.uint8, shape=shape)
         pl.DataFrame(rows, infer_schema_length=None).write_parquet(folder / CELLS_NAME)
     start = 0
@@ -117,19 +117,14 @@ def cut(arguments: argparse.Namespace) -> None:
                 contours,
                 plan[0].row["um_per_px"],
                 CropSpec(size_px=size),
-                margin_px=(stored_px(size) - size) // 2,
+                margin_px=(stored_side_px(size) - size) // 2,
             )
         start += len(plan)
     for size, crops in arrays.items():
         crops.flush()
         spec = CropSpec(size_px=size)
-        summary = CropSetSummary(crop=spec, stored_px=stored_px(size), segmenter_sha256=segmenter.sha256)
+        summary = CropSetSummary(crop=spec, stored_px=stored_side_px(size), segmenter_sha256=segmenter.sha256)
         write_json(arguments.out / str(size) / SUMMARY_NAME, summary.model_dump(mode="json"))
-
-
-def stored_px(size_px: int) -> int:
-    """Side of the stored crop of a size: the square root of 2 larger, so that any rotation stays inside it."""
-    return 2 * math.ceil(size_px * math.sqrt(2) / 2)
 
 
 def recipes(arguments: argparse.Namespace) -> None:

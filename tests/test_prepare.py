@@ -1,5 +1,7 @@
 """Crops of a cohort: what is planned is what is cut, and expert = matched + missed."""
 
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from marrowscope.cohort.duplicates import image_fingerprint
 from marrowscope.disk import MARKER_NAME, read_marker
 from marrowscope.errors import InputError, ScaleError
 from marrowscope.imaging import read_image, write_image
-from marrowscope.prepare import STORED_CROP_PX, prepare_crops
+from marrowscope.prepare import prepare_crops, stored_side_px
 from marrowscope.records import Annotation, ContourArray, Detection, Field, ImageArray, Patient
 from marrowscope.segment.config import SegmenterConfig
 from marrowscope.train.crop_set import CELLS_SCHEMA, FIELDS_SCHEMA, open_crop_set
@@ -82,10 +84,29 @@ def test_expert_and_matched_predicted_crops_take_the_experts_code(field: Field, 
 
     crops = np.load(prepared.folder / "crops.npy")
     masks = np.load(prepared.folder / "masks.npy")
-    assert crops.shape == (5, STORED_CROP_PX, STORED_CROP_PX, 3)
+    assert crops.shape == (5, 136, 136, 3)
     expected = cut_crop(read_image(field.path), circle(98, 101, 41), 0.15, CropSpec(), margin_px=20)
     assert np.array_equal(crops[4], expected.image)
     assert np.array_equal(masks[4], expected.mask)
+
+
+@pytest.mark.parametrize("size_px", [96, 97, 128])
+def test_a_crop_of_any_size_shows_the_same_square_and_holds_every_rotation(
+    field: Field, tmp_path: Path, size_px: int
+) -> None:
+    spec = CropSpec(size_px=size_px)
+    prepared = prepare_crops(PATIENTS, [field], tmp_path / "crops", spec=spec)
+    side = stored_side_px(size_px)
+    margin_px = (side - size_px) // 2
+    assert 0 <= side - math.sqrt(2) * size_px < 2
+    assert side == size_px + 2 * margin_px
+    crops = np.load(prepared.folder / "crops.npy")
+    assert crops.shape[1:] == (side, side, 3)
+    first = cut_crop(read_image(field.path), field.annotations[0].contour_xy, 0.15, spec)
+    inside = slice(margin_px, margin_px + size_px)
+    assert np.array_equal(crops[0][inside, inside], first.image)
+    summary = json.loads((prepared.folder / "prepare.json").read_text(encoding="utf-8"))
+    assert (summary["crop"]["size_px"], summary["crop"]["side_um"], summary["stored_px"]) == (size_px, 28.8, side)
 
 
 def test_every_field_with_a_crop_is_measured_as_prediction_measures_it(field: Field, tmp_path: Path) -> None:

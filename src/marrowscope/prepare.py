@@ -57,9 +57,6 @@ if TYPE_CHECKING:
     from marrowscope.segment.segmenter import Segmenter
     from marrowscope.vocabulary import CenterMappings
 
-STORED_CROP_PX = 136
-"""Side of a stored crop: 96 px times the square root of 2. Its center is the network's crop, to the bit."""
-
 _CROP_SET_KIND = "crop set"
 _CROP_SET_FILES = ("crops.npy", "masks.npy", "cells.parquet", "missed.parquet", TRAINING_FIELDS_NAME, SUMMARY_NAME)
 CropSource = Literal["expert", "predicted"]
@@ -129,7 +126,7 @@ def prepare_crops(
         raise InputError(message)
     facts_of = _facts(patients)
     scales = [choose_scale(field.path, field.um_per_px, um_per_px) for field in annotated]
-    margin_px = (STORED_CROP_PX - spec.size_px) // 2
+    margin_px = (stored_side_px(spec.size_px) - spec.size_px) // 2
     finder = CellFinder(segmenter, rules, spec, margin_px) if segmenter else None
     coarsest = coarsest_um_per_px(segmenter.config.um_per_px if segmenter else spec.um_per_px, spec.um_per_px)
     out.mkdir(parents=True, exist_ok=True)
@@ -184,6 +181,14 @@ def prepare_crops(
         simulated=n_simulated == len(annotated),
     )
     return prepared
+
+
+def stored_side_px(size_px: int) -> int:
+    """Return the side of a stored crop: times the square root of 2, so that every rotation of the crop is inside it.
+
+    Its center is the network's crop, to the bit.
+    """
+    return size_px + 2 * math.ceil(size_px * (math.sqrt(2) - 1) / 2)
 
 
 def check_crop_folder(out: Path, *, overwrite: bool = False) -> None:
@@ -326,7 +331,7 @@ def _write_summary(
 ) -> None:
     summary = CropSetSummary(
         crop=spec,
-        stored_px=STORED_CROP_PX,
+        stored_px=stored_side_px(spec.size_px),
         quality_rules=rules,
         segmenter_sha256=segmenter.sha256 if segmenter else None,
         simulated=simulated,

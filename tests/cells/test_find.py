@@ -20,7 +20,7 @@ from marrowscope.cohort import read_cohort
 from marrowscope.errors import ScaleError
 from marrowscope.imaging import read_image, write_image
 from marrowscope.imaging.photograph import decode_photograph, read_file
-from marrowscope.prepare import STORED_CROP_PX, prepare_crops
+from marrowscope.prepare import prepare_crops, stored_side_px
 from marrowscope.records import FieldImage, InputImage
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate import SimulationConfig, simulate_cohort
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from marrowscope.bundle import Bundle
     from marrowscope.records import Call, Field, FoundField, ImageArray
 
-MARGIN_PX = (STORED_CROP_PX - CropSpec().size_px) // 2
-INSIDE = slice(MARGIN_PX, STORED_CROP_PX - MARGIN_PX)
+STORED_PX = stored_side_px(CropSpec().size_px)
+MARGIN_PX = (STORED_PX - CropSpec().size_px) // 2
+INSIDE = slice(MARGIN_PX, STORED_PX - MARGIN_PX)
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,12 @@ def prepare(
     backend: BackendOption = "auto",
     mapping: MappingsOption = None,
     reader: ReaderOption = "",
+    crop_px: Annotated[
+        int,
+        typer.Option(
+            min=32, max=512, help="Side of the network's crop in pixels; it shows 28.8 um whatever its pixels."
+        ),
+    ] = 96,
     seen_um: Annotated[
         float | None,
         typer.Option(
@@ -51,6 +57,7 @@ def prepare(
         backend=backend,
         mapping=mapping or (),
         reader=reader,
+        crop_px=crop_px,
         seen_um=seen_um,
         overwrite=overwrite,
     )
@@ -65,6 +72,7 @@ def cut_crops(
     backend: Backend = "auto",
     mapping: Sequence[str] = (),
     reader: str = "",
+    crop_px: int = 96,
     seen_um: float | None = None,
     overwrite: bool = False,
     to_stderr: bool = False,
@@ -99,7 +107,7 @@ def cut_crops(
             fields,
             out,
             segmenter=network,
-            spec=CropSpec(seen_um=seen_um),
+            spec=CropSpec(size_px=crop_px, seen_um=seen_um),
             um_per_px=um_per_px,
             mappings=mappings,
             overwrite=overwrite,
@@ -116,4 +124,6 @@ def cut_crops(
         typer.echo(
             "No predicted crops were cut, but training selects its best epoch on them; add --segmenter.", err=True
         )
+    if crop_px != CropSpec().size_px:
+        typer.echo(f"Crops of {crop_px} px: set crop_px = {crop_px} in the configuration of the training.", err=True)
     typer.echo(f"Crop set: {out}", err=to_stderr)

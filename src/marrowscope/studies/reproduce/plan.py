@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from marrowscope.prepare import STORED_CROP_PX
+from marrowscope.cells.crop import CropSpec
+from marrowscope.prepare import stored_side_px
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def make_plan(preset: Preset, rates: Rates, machine: Machine) -> Plan:
         PlannedStep("predict", "predict the external patients", 2 * n_folds * outside * rates.predict_s, n_folds + 1),
         PlannedStep("evaluate", "evaluate, and fit the probe", (cells + 2 * outside_cells) * _SCORE_S_PER_CELL),
     ]
-    crop_bytes = 4 * STORED_CROP_PX**2  # three colors and the mask; expert and predicted contours
+    crop_bytes = 4 * stored_side_px(CropSpec().size_px) ** 2  # three colors and the mask; expert and predicted contours
     image_bytes = 0.2 * preset.field_px[0] * preset.field_px[1]
     disk = 2 * (cells + outside_cells) * crop_bytes + (inside + outside) * image_bytes
     return Plan(tuple(steps), disk / 1e9)
