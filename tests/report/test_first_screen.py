@@ -73,7 +73,7 @@ def test_a_specimen_that_is_unknown_is_not_judged_and_has_no_estimate() -> None:
 )
 def test_without_an_estimate_it_says_why(changes: dict[str, object], why: str) -> None:
     found = items(**changes)["blasts"]
-    assert found.value == "none"
+    assert found.value == "no estimate"  # "none" would read as no blasts
     assert str(found.beside).startswith(why)
 
 

@@ -67,13 +67,13 @@ def _standing(row: PatientRow, words: Words) -> Item:
 
 def _blasts(row: PatientRow, words: Words) -> Item:
     why = why_no_estimate(row, words)
-    value = words.strings("none") if why is not None else blast_range(row, words)
+    value = words.strings("summary.no_estimate") if why is not None else blast_range(row, words)
     return Item("blasts", words.strings("summary.blasts"), value, why or Markup(" ").join(blast_remarks(row, words)))
 
 
 def _cblc(row: PatientRow, said: Verdict, words: Words) -> Item:
     if is_out_of_depth(row) or row.n_cblc is None:
-        return Item("cblc", words.strings("summary.cblc"), words.strings("none"), words.text("ratio.out_of_depth"))
+        return Item("cblc", words.strings("summary.cblc"), words.strings("summary.no_figure"), words.text("ratio.out_of_depth"))
     counted = words.text("summary.x_of_n", x=integer(row.n_cblc), n=integer(row.n_countable))
     beside = said.composition or ""
     return Item("cblc", words.strings("summary.cblc"), Markup("{} · {}").format(said.figure, counted), beside)
