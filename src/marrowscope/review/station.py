@@ -201,7 +201,8 @@ class Station:
     def patient(self, patient_id: str) -> PatientCells:
         """Return the fields and frozen cells of a patient; UnknownNameError for none of that name."""
         if patient_id not in self.cells.rows:
-            message = f"found no patient {patient_id!r}, expected one of {count_of(len(self.cells.rows), 'patient')}"
+            n = count_of(len(self.cells.rows), "patient")
+            message = f"found no patient {patient_id!r}, expected one of the worklist, which has {n}"
             raise UnknownNameError(message)
         return self.cells.cells(patient_id)
 
