@@ -73,7 +73,9 @@ def _blasts(row: PatientRow, words: Words) -> Item:
 
 def _cblc(row: PatientRow, said: Verdict, words: Words) -> Item:
     if is_out_of_depth(row) or row.n_cblc is None:
-        return Item("cblc", words.strings("summary.cblc"), words.strings("summary.no_figure"), words.text("ratio.out_of_depth"))
+        return Item(
+            "cblc", words.strings("summary.cblc"), words.strings("summary.no_figure"), words.text("ratio.out_of_depth")
+        )
     counted = words.text("summary.x_of_n", x=integer(row.n_cblc), n=integer(row.n_countable))
     beside = said.composition or ""
     return Item("cblc", words.strings("summary.cblc"), Markup("{} · {}").format(said.figure, counted), beside)
