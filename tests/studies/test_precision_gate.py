@@ -275,10 +275,10 @@ def test_the_command_prints_the_gate_and_writes_the_bundle(words: list[str], tmp
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        (["--precision", "int8"], "'int8' is not one of 'bf16', 'bf16-segmenter', 'f16'"),
+        (["--precision", "int8"], "found 'int8', expected bf16, bf16-segmenter or f16"),
         (["--precision", "bf16"], "precision 'bf16': the device here computes in f32"),
         (["--precision", "bf16-segmenter"], "precision 'bf16-segmenter': the device here computes in f32"),
-        (["--backend", "tflite"], "'tflite' is not one of 'auto'"),
+        (["--backend", "tflite"], "found 'tflite', expected auto, openvino or onnxruntime"),
     ],
 )
 def test_the_command_refuses_in_a_sentence(
