@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,9 +65,10 @@ def test_what_the_system_did_not_refuse_keeps_its_own_words(error: Exception) ->
 
 
 @pytest.fixture
-def limit() -> Iterator[None]:
-    """Keep files below 4096 bytes."""
+def limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep files below 4096 bytes, and write no bytecode meanwhile: Python would keep the part that fits."""
     resource = pytest.importorskip("resource")  # not on Windows
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
