@@ -129,31 +129,6 @@ def _parts(root: Path, run: fake_runs.FakeRun) -> list[Kind]:
     ]  # fmt: skip
 
 
-def _found(root: Path) -> Kind:
-    """Write single fields of an unfinished run: what a next call takes of them is what was found."""
-    folder = root / "found.part"
-    folder.mkdir()
-    images = [InputImage(f"P1/{index}", "P1", Path(f"{index}.png"), 0.15) for index in range(3)]
-    contour = np.array([[1.5, 2.0], [9.0, 2.5], [5.0, 8.25]])
-    cells = (
-        FoundCell(contour, 0.9, 31.5, 0.8, None, morphology={"nc_ratio": 0.5}),
-        FoundCell(contour, 0.4, 1, 0.1, "edge"),
-    )
-    found = [FoundField(image, "ab" * 32, 0.15, 480, 360, cells, {"sharpness": 0.25}) for image in images]
-    finished = FinishedFields(folder)
-    for field in found:
-        finished.add(field)
-    finished.close()
-    (path,) = (folder / FOLDER).iterdir()
-
-    def is_taken(_: bytes) -> bool:
-        again = FinishedFields(folder)
-        taken = [again.take(image) for image in images]
-        return all(one is None or repr(one) == repr(field) for one, field in zip(taken, found, strict=True))
-
-    return Kind("unfinished run, found fields", path, damaged_bytes, is_taken, is_text=False)
-
-
 def _found_fields(root: Path) -> Kind:
     """Write single fields of an unfinished run: what a next call takes of them is what was found."""
     folder = root / "found.part"
