@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from tests.stores import Bucket, bucket_on_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from marrowscope.cluster.object_store import ObjectStore
 
@@ -39,3 +41,13 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     crew_here.STOPS_AFTER[0] = None
     monkeypatch.setattr(across, "RayCrew", crew_here.CrewHere)
     return monkeypatch
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give the system's temporary folder, in which nothing may stay."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert list(folder.iterdir()) == []

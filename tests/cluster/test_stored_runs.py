@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
     from tests.stores import Bucket
 
 CONFIG = PredictConfig(backend="onnxruntime", threads=1, morphology=False)
+pytestmark = pytest.mark.usefixtures("scratch")
+
 OPTIONS = ("--bundle", "demo", "--backend", "onnxruntime", "--threads", "1", "--no-morphology")
 SMALL: dict[str, Any] = {"width_px": 480, "height_px": 360, "cells_per_field": (4, 6)}
 STATES_A_PATH = ("path", "error")
@@ -66,16 +67,6 @@ def one_connection(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Open the door once for all calls."""
     monkeypatch.setattr("marrowscope.cluster.mirror.ObjectStore", lambda: store)
     monkeypatch.setattr(ObjectStore, "close", lambda _: None)
-
-
-@pytest.fixture(autouse=True)
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give the system's temporary folder, in which nothing may stay."""
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    assert list(folder.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

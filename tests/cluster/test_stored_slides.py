@@ -19,24 +19,14 @@ from marrowscope.streaming.worker import Worker
 from tests.slides.pyramids import scanner, smear, write_pyramid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.stores import Bucket
 
 UM_PER_PX = 0.25
 CONFIG = PredictConfig(backend="onnxruntime", threads=1, morphology=False)
+pytestmark = pytest.mark.usefixtures("scratch")
+
 OPTIONS = ("--bundle", "demo", "--backend", "onnxruntime", "--threads", "1", "--no-morphology", "--no-report")
 TABLES = ("fields", "cells", "patients", "regions")
-
-
-@pytest.fixture(autouse=True)
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give the system's temporary folder, in which nothing may stay."""
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    assert list(folder.iterdir()) == []
 
 
 @pytest.fixture(scope="module")
